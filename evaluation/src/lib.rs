@@ -1,0 +1,1 @@
+//! The lab of Netcombiner: network namespaces, an emulated WAN between the portals, measurements.

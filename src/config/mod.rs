@@ -1,0 +1,1 @@
+//! INI text to a valid [`Config`], or every error of the file at once.

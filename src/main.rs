@@ -1,0 +1,3 @@
+//! The `netcombiner` program.
+
+fn main() {}
