@@ -1,3 +1,14 @@
 //! The protocol, without IO: no clock, no socket, no thread, no randomness of its own.
 
+pub mod discard;
+mod icmp;
+pub mod inbound;
+pub mod outbound;
+pub mod packet;
+pub mod portal;
+pub mod replay;
+pub mod rtt;
+pub mod session;
 pub mod snapshot;
+pub mod units;
+pub mod wire;

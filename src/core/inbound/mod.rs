@@ -1,0 +1,124 @@
+//! The receiving half of a portal: the anti-replay window that all links share, and what each link has
+//! received.
+//!
+//! Contract: the owner calls [`Inbound::accept`] with every verified datagram, then acts on the
+//! [`Fresh`] one that it gives; [`Inbound::take_acks`] no earlier than [`Inbound::next_timeout`], and after
+//! every batch. A `now` never goes backwards.
+
+mod receiver;
+
+use std::time::Duration;
+
+use super::discard::Discard;
+use super::replay::{Refused, ReplayWindow};
+use super::session::protection::Verified;
+use super::units::{Instant, LinkId, MAX_LINKS, expand32};
+use super::wire::{Ack, Header, Kind, flags};
+use receiver::Receiver;
+
+pub use receiver::MAX_ACK_DELAY;
+
+/// The receiving half of a portal. See the module for the calling contract.
+#[derive(Default)]
+pub struct Inbound {
+    /// Counts the sessions with (re)started peers: what was verified under an older one is void.
+    generation: u64,
+    window: ReplayWindow,
+    /// By the peer's number of the link.
+    peer_links: [PeerLink; MAX_LINKS],
+}
+
+#[derive(Default)]
+struct PeerLink {
+    receiver: Receiver,
+    /// Our link that is the same.
+    link: Option<LinkId>,
+}
+
+/// An authentic datagram that was not seen before.
+pub struct Fresh<'a> {
+    /// Its header.
+    pub header: Header,
+    /// Its body.
+    pub body: &'a [u8],
+    /// Its data sequence number in full.
+    pub data_sequence: u64,
+    /// Our link that it belongs to; `None` if that was not agreed on yet, which only probes may do.
+    pub link: Option<LinkId>,
+}
+
+impl Inbound {
+    /// A session with a (re)started peer began.
+    pub fn reset(&mut self, generation: u64) {
+        *self = Self { generation, ..Self::default() };
+    }
+
+    /// Checks that `verified` is new and takes note of it. `generation` is that of the key it was verified
+    /// with.
+    pub fn accept<'a>(
+        &mut self,
+        now: Instant,
+        generation: u64,
+        verified: &Verified<'a>,
+    ) -> Result<Fresh<'a>, Discard> {
+        if generation != self.generation {
+            return Err(Discard::UnknownKey);
+        }
+        let header = *verified.header();
+        let data_sequence = expand32(self.window.next(), header.data_sequence);
+        self.window.accept(data_sequence).map_err(|refused| match refused {
+            Refused::Duplicate => Discard::Replayed,
+            Refused::TooOld => Discard::TooOld,
+        })?;
+        let peer_link = &mut self.peer_links[usize::from(header.link)];
+        if matches!(header.kind, Kind::Data | Kind::Probe) {
+            peer_link.receiver.on_received(now, header.sequence, header.flags & flags::ACK_NOW != 0);
+        }
+        let joining = matches!(header.kind, Kind::Probe | Kind::ProbeReply | Kind::Close);
+        if peer_link.link.is_none() && !joining {
+            return Err(Discard::UnknownLink);
+        }
+        Ok(Fresh { header, body: verified.body(), data_sequence, link: peer_link.link })
+    }
+
+    /// The peer's link `number` is our `link`.
+    pub fn join(&mut self, number: u8, link: LinkId) {
+        self.leave(link);
+        self.peer_links[usize::from(number)].link = Some(link);
+    }
+
+    /// Our link is no more.
+    pub fn leave(&mut self, link: LinkId) {
+        for peer_link in self.peer_links.iter_mut().filter(|peer_link| peer_link.link == Some(link)) {
+            peer_link.link = None;
+        }
+    }
+
+    /// Tells a link's round-trip time, by which its acknowledgements are timed.
+    pub fn set_rtt(&mut self, link: LinkId, rtt: Duration) {
+        for peer_link in self.peer_links.iter_mut().filter(|peer_link| peer_link.link == Some(link)) {
+            peer_link.receiver.set_rtt(rtt);
+        }
+    }
+
+    /// The acknowledgements that are due, each for the link it is to travel on.
+    pub fn take_acks(&mut self, now: Instant) -> impl Iterator<Item = (LinkId, Ack)> {
+        self.peer_links
+            .iter_mut()
+            .filter_map(move |peer_link| Some((peer_link.link?, peer_link.receiver.take_ack(now)?)))
+    }
+
+    /// When an acknowledgement is due next.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.peer_links
+            .iter()
+            .filter(|peer_link| peer_link.link.is_some())
+            .filter_map(|peer_link| peer_link.receiver.due())
+            .min()
+    }
+
+    /// Datagrams are expected to have data sequence numbers about this.
+    pub fn next_data_sequence(&self) -> u64 {
+        self.window.next()
+    }
+}

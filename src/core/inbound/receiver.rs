@@ -1,0 +1,206 @@
+//! What one link has received and when to say so.
+
+use std::time::Duration;
+
+use crate::core::units::{Instant, expand32};
+use crate::core::wire::{ACK_DELAY_UNIT, ACK_MAX_WORDS, Ack};
+
+/// Longest an acknowledgement waits (as RFC 9000's default `max_ack_delay`).
+pub const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
+/// Shortest it waits, unless it must go at once: bounds the rate of acknowledgements to 1,000 a second.
+const MIN_ACK_DELAY: Duration = Duration::from_millis(1);
+/// Datagrams after which one goes at any rate: more would let a fast sender's window run dry in steps.
+const ACK_EVERY: u32 = 64;
+/// Acknowledgements in which each number is repeated, so that three in a row may be lost.
+const REPEATS: usize = 4;
+/// Numbers remembered: as far back as an acknowledgement can speak.
+const HISTORY: u64 = 32 * ACK_MAX_WORDS as u64;
+
+/// The receiving half of a link: collects sequence numbers, gives acknowledgements.
+pub struct Receiver {
+    /// Largest number received plus one.
+    next: u64,
+    largest_time: Instant,
+    seen: [u64; (HISTORY / 64) as usize],
+    /// `next` at the last acknowledgements, oldest first: what lies below the first was told often enough.
+    told: [u64; REPEATS],
+    unacknowledged: u32,
+    due: Option<Instant>,
+    delay: Duration,
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            largest_time: Instant::ZERO,
+            seen: [0; (HISTORY / 64) as usize],
+            told: [0; REPEATS],
+            unacknowledged: 0,
+            due: None,
+            delay: MAX_ACK_DELAY,
+        }
+    }
+}
+
+impl Receiver {
+    /// Takes the sequence number of an authentic, new datagram. `now_please`: the sender asks for an
+    /// acknowledgement at once.
+    pub fn on_received(&mut self, now: Instant, low: u32, now_please: bool) {
+        let sequence = expand32(self.next, low);
+        let in_order = sequence == self.next;
+        if sequence >= self.next {
+            self.clear(self.next.max(sequence.saturating_sub(HISTORY - 1)), sequence);
+            self.next = sequence + 1;
+            self.largest_time = now;
+        } else if sequence + HISTORY < self.next {
+            return;
+        }
+        let (word, bit) = Self::place(sequence);
+        self.seen[word] |= bit;
+        self.unacknowledged += 1;
+        // A gap, or the filling of one, is news that the sender's loss detection waits for. A run of them
+        // is told every MIN_ACK_DELAY.
+        let wait = match () {
+            () if now_please || self.unacknowledged >= ACK_EVERY => Duration::ZERO,
+            () if !in_order => MIN_ACK_DELAY,
+            () => self.delay,
+        };
+        let due = now + wait;
+        self.due = Some(self.due.map_or(due, |at| at.min(due)));
+    }
+
+    /// Sets the wait from the link's round-trip time: an eighth of it, within 1 to 25 ms.
+    pub fn set_rtt(&mut self, rtt: Duration) {
+        self.delay = (rtt / 8).clamp(MIN_ACK_DELAY, MAX_ACK_DELAY);
+    }
+
+    /// When an acknowledgement is due; `None` if there is nothing to tell.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// The acknowledgement, if it is due.
+    pub fn take_ack(&mut self, now: Instant) -> Option<Ack> {
+        self.due.take_if(|due| *due <= now)?;
+        self.unacknowledged = 0;
+        let largest = self.next - 1;
+        let covered = (largest - self.told[0].min(largest)).clamp(1, HISTORY - 1).next_multiple_of(32);
+        self.told.rotate_left(1);
+        self.told[REPEATS - 1] = self.next;
+        let mut ack = Ack {
+            largest: largest as u32,
+            delay: (now.since(self.largest_time).as_nanos() as u64 / ACK_DELAY_UNIT).min(u16::MAX.into())
+                as u16,
+            ce: 0,
+            words: (covered / 32) as u8,
+            nack: [0; ACK_MAX_WORDS],
+        };
+        for below in 1..=covered {
+            let seen = largest.checked_sub(below).is_some_and(|sequence| {
+                let (word, bit) = Self::place(sequence);
+                below < HISTORY && self.seen[word] & bit != 0
+            });
+            if !seen {
+                ack.set_missing(below);
+            }
+        }
+        Some(ack)
+    }
+
+    fn place(sequence: u64) -> (usize, u64) {
+        ((sequence % HISTORY / 64) as usize, 1 << (sequence % 64))
+    }
+
+    fn clear(&mut self, from: u64, to: u64) {
+        for sequence in from..=to {
+            let (word, bit) = Self::place(sequence);
+            self.seen[word] &= !bit;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn in_order_data_waits_an_eighth_of_the_rtt() {
+        let mut receiver = Receiver::default();
+        receiver.set_rtt(Duration::from_millis(40));
+        receiver.on_received(at(10), 0, false);
+        receiver.on_received(at(12), 1, false);
+        assert_eq!(receiver.due(), Some(at(15)));
+        assert!(receiver.take_ack(at(14)).is_none());
+        let ack = receiver.take_ack(at(15)).expect("due");
+        assert_eq!((ack.largest, ack.words, ack.delay), (1, 1, 187));
+        assert!(!ack.is_missing(1) && ack.is_missing(2));
+        assert_eq!(receiver.due(), None);
+    }
+
+    #[test]
+    fn a_gap_a_request_and_the_64th_hurry() {
+        let mut receiver = Receiver::default();
+        receiver.on_received(at(1), 0, false);
+        receiver.on_received(at(1), 2, false);
+        assert_eq!(receiver.due(), Some(at(2)));
+        receiver.on_received(at(1), 3, true);
+        assert_eq!(receiver.due(), Some(at(1)));
+        receiver.take_ack(at(1));
+        for low in 4..68 {
+            receiver.on_received(at(5), low, false);
+        }
+        assert_eq!(receiver.due(), Some(at(5)));
+    }
+
+    #[test]
+    fn every_number_is_told_in_four_acknowledgements() {
+        let mut receiver = Receiver::default();
+        let mut told = vec![0; 1_000];
+        for group in 0..10u32 {
+            (group * 100..(group + 1) * 100).for_each(|low| receiver.on_received(at(1), low, true));
+            let ack = receiver.take_ack(at(1)).expect("asked for");
+            (0..=ack.covered()).filter(|&below| below <= ack.largest.into()).for_each(|below| {
+                told[(u64::from(ack.largest) - below) as usize] += 1;
+            });
+        }
+        assert!(told[..700].iter().all(|&times| times >= REPEATS), "{told:?}");
+    }
+
+    proptest! {
+        /// What an acknowledgement covers, it tells truly.
+        #[test]
+        fn an_ack_is_true(steps in proptest::collection::vec((0u64..40, 0u64..60, any::<bool>()), 1..300)) {
+            let mut receiver = Receiver::default();
+            let (mut seen, mut top) = (BTreeSet::new(), 0u64);
+            for (forward, back, take) in steps {
+                let sequence = (top + forward).saturating_sub(back);
+                receiver.on_received(at(1), sequence as u32, true);
+                seen.insert(sequence);
+                top = top.max(sequence + 1);
+                if !take { continue; }
+                let ack = receiver.take_ack(at(1)).expect("asked for");
+                prop_assert_eq!(u64::from(ack.largest), top - 1);
+                for below in 1..=ack.covered() {
+                    let told = ack.is_missing(below);
+                    prop_assert_eq!(told, (top - 1).checked_sub(below).is_none_or(|n| !seen.contains(&n)));
+                }
+            }
+        }
+
+        #[test]
+        fn no_numbers_panic(numbers in proptest::collection::vec(any::<u32>(), 1..100)) {
+            let mut receiver = Receiver::default();
+            for (i, low) in numbers.into_iter().enumerate() {
+                receiver.on_received(at(i as u64), low, i % 3 == 0);
+                receiver.take_ack(at(i as u64));
+            }
+        }
+    }
+}

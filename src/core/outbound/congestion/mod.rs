@@ -1,0 +1,87 @@
+//! Congestion control of one link: events in, a window and a pacing rate out.
+
+mod newreno;
+mod unlimited;
+
+use std::time::Duration;
+
+use crate::core::rtt::Rtt;
+use crate::core::units::{Instant, Rate};
+
+pub use newreno::NewReno;
+pub use unlimited::Unlimited;
+
+/// Which controller a link uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// RFC 9002 §7 / RFC 6582: halves at loss.
+    NewReno,
+    /// No limit by us: for TCP flows, whose kernel does it, and for `CongestionControl = none`.
+    Unlimited,
+}
+
+impl Algorithm {
+    /// A fresh controller for datagrams of at most `max_datagram` bytes.
+    pub fn controller(self, max_datagram: u64) -> Box<dyn Controller> {
+        match self {
+            Self::NewReno => Box::new(NewReno::new(max_datagram)),
+            Self::Unlimited => Box::new(Unlimited),
+        }
+    }
+}
+
+/// What an acknowledgement brought.
+#[derive(Clone, Copy, Debug)]
+pub struct Acked {
+    /// Bytes newly acknowledged.
+    pub bytes: u64,
+    /// When the newest of them was sent.
+    pub newest_sent: Instant,
+    /// True if less was sent than the window allowed, because there was nothing to send.
+    pub app_limited: bool,
+    /// How fast the path delivered, if it could be measured.
+    pub rate: Option<RateSample>,
+}
+
+/// One sample of the delivery rate (draft-cheng-iccrg-delivery-rate-estimation).
+#[derive(Clone, Copy, Debug)]
+pub struct RateSample {
+    /// Bytes delivered over the interval.
+    pub rate: Rate,
+    /// Length of the interval.
+    pub interval: Duration,
+    /// True if the sender had too little to send to show the path's rate.
+    pub app_limited: bool,
+}
+
+/// What was lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Lost {
+    /// Bytes declared lost.
+    pub bytes: u64,
+    /// When the newest of them was sent.
+    pub newest_sent: Instant,
+    /// Nothing came through for several probe timeouts (RFC 9002 §7.6).
+    pub persistent: bool,
+}
+
+/// A congestion controller. All calls come from the link's sender, in the order of events.
+pub trait Controller: Send {
+    /// New data was acknowledged. `in_flight` is what still is.
+    fn on_ack(&mut self, now: Instant, acked: &Acked, in_flight: u64, rtt: &Rtt);
+
+    /// Datagrams were declared lost.
+    fn on_loss(&mut self, now: Instant, lost: &Lost);
+
+    /// A datagram that was declared lost arrived after all; it was sent at `sent`.
+    fn on_spurious_loss(&mut self, sent: Instant);
+
+    /// Most bytes that may be in flight; `None` without limit.
+    fn window(&self) -> Option<u64>;
+
+    /// Rate at which datagrams may leave; `None` without limit.
+    fn pacing_rate(&self, rtt: &Rtt) -> Option<Rate>;
+
+    /// The name in configuration and `show`.
+    fn name(&self) -> &'static str;
+}

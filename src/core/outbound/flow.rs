@@ -1,0 +1,177 @@
+//! Which inner conversation a packet belongs to, and whether its order matters.
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use siphasher::sip::SipHasher13;
+
+use crate::core::wire::BUCKETS;
+
+/// IP protocol numbers (IANA).
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const DCCP: u8 = 33;
+const ESP: u8 = 50;
+const SCTP: u8 = 132;
+/// QUIC has no protocol number; its servers answer at these UDP ports.
+const QUIC_PORTS: [u16; 2] = [443, 8443];
+
+/// An IP packet at a glance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// Bucket of the conversation, 1 to 4095.
+    pub bucket: u16,
+    /// True if the conversation suffers from reordering: TCP, QUIC, ESP.
+    pub ordered: bool,
+}
+
+/// Sorts packets into buckets by a keyed hash of addresses, protocol and ports.
+pub struct Classifier {
+    keys: (u64, u64),
+}
+
+impl Classifier {
+    /// `seed` is secret and random, so that nobody outside can make conversations collide.
+    pub fn new(seed: [u8; 16]) -> Self {
+        let seed = u128::from_be_bytes(seed);
+        Self { keys: ((seed >> 64) as u64, seed as u64) }
+    }
+
+    /// Looks at a packet; `None` if it is neither IPv4 nor IPv6.
+    pub fn glance(&self, packet: &[u8]) -> Option<Glance> {
+        let parsed = Parsed::read(packet)?;
+        let mut hasher = SipHasher13::new_with_keys(self.keys.0, self.keys.1);
+        for address in [parsed.source, parsed.destination] {
+            match address {
+                IpAddr::V4(v4) => hasher.write(&v4.octets()),
+                IpAddr::V6(v6) => hasher.write(&v6.octets()),
+            }
+        }
+        hasher.write_u8(parsed.protocol);
+        let (from, to) = parsed.ports.unwrap_or((0, 0));
+        hasher.write_u16(from);
+        hasher.write_u16(to);
+        let bucket = 1 + (hasher.finish() % u64::from(BUCKETS - 1)) as u16;
+        let quic = |ports: (u16, u16)| QUIC_PORTS.contains(&ports.0) || QUIC_PORTS.contains(&ports.1);
+        let ordered = match parsed.protocol {
+            TCP | ESP | SCTP => true,
+            UDP => parsed.ports.is_some_and(quic),
+            _ => false,
+        };
+        Some(Glance { bucket, ordered })
+    }
+}
+
+/// The fields that name a conversation.
+struct Parsed {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    ports: Option<(u16, u16)>,
+}
+
+impl Parsed {
+    fn read(packet: &[u8]) -> Option<Self> {
+        match packet.first()? >> 4 {
+            4 => Self::read_v4(packet),
+            6 => Self::read_v6(packet),
+            _ => None,
+        }
+    }
+
+    fn read_v4(packet: &[u8]) -> Option<Self> {
+        let header: &[u8; 20] = packet.first_chunk()?;
+        let header_len = usize::from(header[0] & 0xf) * 4;
+        if header_len < 20 || header_len > packet.len() {
+            return None;
+        }
+        let address = |at: usize| <[u8; 4]>::try_from(&header[at..at + 4]).map(IpAddr::from).ok();
+        let protocol = header[9];
+        // More fragments, or not the first: only one of them has ports, so none is sorted by them.
+        let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
+        let ports = if fragment { None } else { ports(protocol, &packet[header_len..]) };
+        Some(Self { source: address(12)?, destination: address(16)?, protocol, ports })
+    }
+
+    fn read_v6(packet: &[u8]) -> Option<Self> {
+        let header: &[u8; 40] = packet.first_chunk()?;
+        let address = |at: usize| <[u8; 16]>::try_from(&header[at..at + 16]).map(IpAddr::from).ok();
+        // Extension headers are rare; what has them is sorted by addresses and the first of them.
+        let protocol = header[6];
+        Some(Self {
+            source: address(8)?,
+            destination: address(24)?,
+            protocol,
+            ports: ports(protocol, &packet[40..]),
+        })
+    }
+}
+
+fn ports(protocol: u8, transport: &[u8]) -> Option<(u16, u16)> {
+    if !matches!(protocol, TCP | UDP | SCTP | DCCP) {
+        return None;
+    }
+    let &[a, b, c, d] = transport.first_chunk()?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn v4(protocol: u8, fragment: u16, ports: [u16; 2]) -> Vec<u8> {
+        let mut packet = vec![0; 28];
+        packet[0] = 0x45;
+        packet[6..8].copy_from_slice(&fragment.to_be_bytes());
+        packet[9] = protocol;
+        packet[12..16].copy_from_slice(&[10, 0, 0, 1]);
+        packet[16..20].copy_from_slice(&[10, 0, 0, 2]);
+        packet[20..22].copy_from_slice(&ports[0].to_be_bytes());
+        packet[22..24].copy_from_slice(&ports[1].to_be_bytes());
+        packet
+    }
+
+    fn classifier() -> Classifier {
+        Classifier::new([7; 16])
+    }
+
+    fn glance(packet: &[u8]) -> Glance {
+        classifier().glance(packet).expect("an IP packet")
+    }
+
+    #[test]
+    fn a_conversation_stays_in_its_bucket_and_others_go_elsewhere() {
+        let one = glance(&v4(TCP, 0, [5000, 80]));
+        assert_eq!(one, glance(&v4(TCP, 0, [5000, 80])));
+        assert_ne!(one.bucket, glance(&v4(TCP, 0, [5001, 80])).bucket);
+        assert_ne!(one.bucket, glance(&v4(UDP, 0, [5000, 80])).bucket);
+        let seeded = Classifier::new([8; 16]).glance(&v4(TCP, 0, [5000, 80]));
+        assert_ne!(Some(one), seeded);
+    }
+
+    #[test]
+    fn order_matters_to_tcp_quic_and_esp_only() {
+        assert!(glance(&v4(TCP, 0, [1, 2])).ordered);
+        assert!(glance(&v4(ESP, 0, [1, 2])).ordered);
+        assert!(glance(&v4(UDP, 0, [1, 443])).ordered);
+        assert!(!glance(&v4(UDP, 0, [1, 5060])).ordered);
+        assert!(!glance(&v4(1, 0, [1, 443])).ordered);
+    }
+
+    #[test]
+    fn all_fragments_of_a_packet_share_a_bucket() {
+        let first = glance(&v4(UDP, 0x2000, [5000, 80]));
+        let later = glance(&v4(UDP, 0x0010, [0xdead, 0xbeef]));
+        assert_eq!(first.bucket, later.bucket);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(packet in proptest::collection::vec(any::<u8>(), 0..100)) {
+            if let Some(glance) = classifier().glance(&packet) {
+                prop_assert!((1..BUCKETS).contains(&glance.bucket));
+            }
+        }
+    }
+}

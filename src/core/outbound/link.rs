@@ -1,0 +1,393 @@
+//! One link as this portal sees it: its life (`init → probing → up ⇄ suspect → down → probing`), what it
+//! has to say besides data, and its [`Sender`].
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::congestion::Algorithm;
+use super::sender::Sender;
+use crate::core::units::Instant;
+use crate::core::wire::{Ack, Probe};
+
+/// A suspect link that another can stand in for is down after this.
+const SUSPECT_FOR: Duration = Duration::from_millis(300);
+/// Shortest silence that makes a link suspect: shorter ones happen on busy machines and radio links.
+const MIN_SILENCE: Duration = Duration::from_millis(50);
+/// Probe timeouts without an acknowledgement that make it suspect even if something is heard from it.
+const DEAF_AFTER: u32 = 3;
+/// First wait for the answer to a probe on a link that is joining, doubled up to [`MAX_PROBE_WAIT`].
+const JOIN_PROBE_WAIT: Duration = Duration::from_millis(200);
+/// First wait between the probes of a suspect or lost link.
+const SUSPECT_PROBE_WAIT: Duration = Duration::from_millis(50);
+/// A lost link is probed at least as often as this for its first minute, then less, see [`Link::probe_wait`].
+const DOWN_PROBE_WAIT: Duration = Duration::from_millis(300);
+/// Longest wait between probes.
+const MAX_PROBE_WAIT: Duration = Duration::from_secs(2);
+/// Longest wait between probes of a link that has been down for long.
+const MAX_DOWN_PROBE_WAIT: Duration = Duration::from_secs(5);
+/// Answers that a lost link must give before it carries data again.
+const REPLIES_TO_RETURN: u8 = 3;
+/// Most probe replies waiting to leave; a peer that asks faster asks in vain.
+const MAX_REPLIES: usize = 4;
+
+/// A local socket or connection, numbered by the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketId(pub u32);
+
+/// What a link is told about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkConfig {
+    /// For people.
+    pub name: String,
+    /// Number of the `[Peer]` section, from 1.
+    pub section: usize,
+    /// `udp` or `tcp`; for people.
+    pub method: &'static str,
+    /// Its congestion control.
+    pub algorithm: Algorithm,
+    /// Links of a lower metric are used first; `None`: as the peer says.
+    pub metric: Option<u8>,
+    /// Longest silence on an idle link; `None`: it may stay silent.
+    pub keep_alive: Option<Duration>,
+}
+
+/// Where a link is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No socket, or no session yet.
+    Init,
+    /// Waiting for the answer to a first probe.
+    Probing,
+    /// Carries data.
+    Up,
+    /// Answers are overdue: carries no new data while another link can.
+    Suspect,
+    /// Lost: no data; probed, or waiting to be opened.
+    Down,
+}
+
+impl State {
+    /// The name that people and programs see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Probing => "probing",
+            Self::Up => "up",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// A change of state that an operator cares about.
+pub(super) struct Change {
+    pub(super) from: State,
+    pub(super) to: State,
+}
+
+pub(super) struct Link {
+    pub(super) config: LinkConfig,
+    pub(super) state: State,
+    pub(super) since: Instant,
+    pub(super) reason: Option<Cow<'static, str>>,
+    pub(super) socket: Option<SocketId>,
+    pub(super) remote: Option<SocketAddr>,
+    /// Longest datagram that our side carries on it.
+    pub(super) max_datagram: u16,
+    /// The same as the peer told.
+    pub(super) peer_max_datagram: u16,
+    /// The peer's number of it.
+    pub(super) peer_number: Option<u8>,
+    /// What the peer told, for a link without a metric of its own.
+    peer_metric: u8,
+    pub(super) sender: Sender,
+    pub(super) last_received: Instant,
+    last_sent: Instant,
+    /// Data sequence of the newest datagram from it: only a newer one moves its address.
+    pub(super) newest: u64,
+    probe_id: u16,
+    /// Probes since the last answer.
+    unanswered: u32,
+    replies_seen: u8,
+    probe_at: Option<Instant>,
+    probe_due: bool,
+    pub(super) handshake: Option<Vec<u8>>,
+    pub(super) ack: Option<Ack>,
+    pub(super) replies: VecDeque<Probe>,
+    pub(super) close_due: bool,
+    pub(super) sent_packets: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) received_packets: u64,
+    pub(super) received_bytes: u64,
+}
+
+impl Link {
+    pub(super) fn new(now: Instant, config: LinkConfig) -> Self {
+        const ASSUMED_DATAGRAM: u16 = 1452;
+        let sender = Sender::new(now, config.algorithm, ASSUMED_DATAGRAM.into());
+        Self {
+            config,
+            state: State::Init,
+            since: now,
+            reason: None,
+            socket: None,
+            remote: None,
+            max_datagram: ASSUMED_DATAGRAM,
+            peer_max_datagram: u16::MAX,
+            peer_number: None,
+            peer_metric: 0,
+            sender,
+            last_received: now,
+            last_sent: now,
+            newest: 0,
+            probe_id: 0,
+            unanswered: 0,
+            replies_seen: 0,
+            probe_at: None,
+            probe_due: false,
+            handshake: None,
+            ack: None,
+            replies: VecDeque::new(),
+            close_due: false,
+            sent_packets: 0,
+            sent_bytes: 0,
+            received_packets: 0,
+            received_bytes: 0,
+        }
+    }
+
+    pub(super) fn metric(&self) -> u8 {
+        self.config.metric.unwrap_or(self.peer_metric)
+    }
+
+    /// Longest datagram that both sides carry on it.
+    pub(super) fn datagram_limit(&self) -> u16 {
+        self.max_datagram.min(self.peer_max_datagram)
+    }
+
+    /// Has somewhere to send to.
+    pub(super) fn is_open(&self) -> bool {
+        self.socket.is_some() && self.remote.is_some()
+    }
+
+    /// Its socket is there. With a session the link starts to join.
+    pub(super) fn open(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        remote: Option<SocketAddr>,
+        max_datagram: u16,
+        session: bool,
+    ) -> Option<Change> {
+        (self.socket, self.remote, self.max_datagram) = (Some(socket), remote, max_datagram);
+        self.sender.set_max_datagram(max_datagram.into());
+        if self.state != State::Down {
+            return if session { self.join(now) } else { None };
+        }
+        (self.probe_at, self.unanswered) = (Some(now), 0);
+        None
+    }
+
+    /// A session began: ask the peer for this link.
+    pub(super) fn join(&mut self, now: Instant) -> Option<Change> {
+        (self.unanswered, self.replies_seen) = (0, 0);
+        self.probe_at = self.is_open().then_some(now);
+        if self.state == State::Down || !self.is_open() {
+            return None;
+        }
+        self.enter(now, State::Probing, None)
+    }
+
+    /// Its socket is gone, or it is known to lead nowhere.
+    pub(super) fn fail(&mut self, now: Instant, reason: Cow<'static, str>) -> Option<Change> {
+        (self.socket, self.probe_at, self.probe_due) = (None, None, false);
+        self.lose(now, reason)
+    }
+
+    /// All sequence numbers begin anew with a (re)started peer.
+    pub(super) fn reset(&mut self, now: Instant) -> Option<Change> {
+        self.sender = Sender::new(now, self.config.algorithm, self.max_datagram.into());
+        (self.peer_number, self.newest, self.ack) = (None, 0, None);
+        self.replies.clear();
+        self.join(now)
+    }
+
+    /// The session is void.
+    pub(super) fn wait_for_session(&mut self, now: Instant) -> Option<Change> {
+        self.sender.abandon();
+        (self.peer_number, self.ack, self.probe_at, self.probe_due) = (None, None, None, false);
+        if self.state == State::Down && self.socket.is_none() {
+            return None;
+        }
+        self.enter(now, State::Init, Some("waiting for the other portal".into()))
+    }
+
+    /// An authentic datagram came in on it.
+    pub(super) fn on_received(&mut self, now: Instant, bytes: usize) {
+        self.last_received = now;
+        self.received_packets += 1;
+        self.received_bytes += bytes as u64;
+    }
+
+    /// The peer asks whether the link works.
+    pub(super) fn on_probe(&mut self, now: Instant, probe: Probe) {
+        self.hear(probe);
+        if self.replies.len() < MAX_REPLIES {
+            self.replies.push_back(probe);
+        }
+        // It works in one direction; find out about the other without waiting.
+        if matches!(self.state, State::Init | State::Probing | State::Down | State::Suspect) && self.is_open()
+        {
+            self.probe_at = Some(self.probe_at.map_or(now, |at| at.min(now + SUSPECT_PROBE_WAIT)));
+        }
+    }
+
+    /// An answer to a probe of ours.
+    pub(super) fn on_probe_reply(&mut self, now: Instant, reply: Probe) -> Option<Change> {
+        self.hear(reply);
+        if reply.id != self.probe_id {
+            return None;
+        }
+        self.unanswered = 0;
+        self.replies_seen = self.replies_seen.saturating_add(1);
+        match self.state {
+            State::Init | State::Probing => self.enter(now, State::Up, None),
+            State::Suspect => self.enter(now, State::Up, None),
+            State::Down if self.replies_seen >= REPLIES_TO_RETURN => self.enter(now, State::Up, None),
+            State::Down => {
+                self.probe_at = Some(now);
+                None
+            }
+            State::Up => None,
+        }
+    }
+
+    fn hear(&mut self, probe: Probe) {
+        self.peer_metric = probe.metric;
+        self.peer_max_datagram = probe.max_datagram;
+    }
+
+    /// Takes an acknowledgement of what was sent on it.
+    pub(super) fn on_ack(&mut self, now: Instant, ack: &Ack) -> Option<Change> {
+        let outcome = self.sender.on_ack(now, ack);
+        let news = outcome.acked > 0 && self.state == State::Suspect;
+        if news { self.enter(now, State::Up, None) } else { None }
+    }
+
+    /// Handles its timers. `stand_in`: another link is up.
+    pub(super) fn on_timeout(&mut self, now: Instant, stand_in: bool) -> Option<Change> {
+        let overdue = self.sender.on_timeout(now);
+        let mut change = None;
+        match self.state {
+            State::Up if overdue => {
+                self.probe_due = true;
+                if self.is_silent(now) || self.sender.pto_count() >= DEAF_AFTER {
+                    change = self.enter(now, State::Suspect, Some("no answer".into()));
+                }
+            }
+            State::Up if self.keep_alive_at().is_some_and(|at| now >= at) => self.probe_due = true,
+            State::Suspect if stand_in && now >= self.since + SUSPECT_FOR => {
+                change = self.lose(now, "no answer".into());
+            }
+            _ => {}
+        }
+        if self.probe_at.is_some_and(|at| now >= at) {
+            self.probe_due = true;
+        }
+        change
+    }
+
+    /// When [`Link::on_timeout`] wants to be called.
+    pub(super) fn next_timeout(&self, stand_in: bool) -> Option<Instant> {
+        let by_state = match self.state {
+            State::Up if !self.probe_due => self.keep_alive_at(),
+            State::Suspect if stand_in => Some(self.since + SUSPECT_FOR),
+            _ => None,
+        };
+        let probe = self.probe_at.filter(|_| !self.probe_due);
+        [self.sender.next_timeout(), by_state, probe].into_iter().flatten().min()
+    }
+
+    /// The probe to send now, if one is due. Whoever asks must send it.
+    pub(super) fn take_probe(&mut self, now: Instant) -> Option<Probe> {
+        if !std::mem::take(&mut self.probe_due) {
+            return None;
+        }
+        self.probe_id = self.probe_id.wrapping_add(1);
+        self.probe_at = match self.state {
+            State::Init | State::Up => None,
+            _ => Some(now + self.probe_wait(now)),
+        };
+        self.unanswered += 1;
+        Some(self.probe(self.probe_id))
+    }
+
+    /// A probe or reply with this number.
+    pub(super) fn probe(&self, id: u16) -> Probe {
+        Probe { id, to: self.peer_number, metric: self.metric(), max_datagram: self.max_datagram }
+    }
+
+    pub(super) fn on_sent(&mut self, now: Instant, bytes: usize) {
+        self.last_sent = now;
+        self.sent_packets += 1;
+        self.sent_bytes += bytes as u64;
+    }
+
+    /// Has something to send that needs neither window nor pacing.
+    pub(super) fn has_control(&self) -> bool {
+        self.is_open()
+            && (self.handshake.is_some()
+                || self.ack.is_some()
+                || self.probe_due
+                || self.close_due
+                || !self.replies.is_empty())
+    }
+
+    fn probe_wait(&self, now: Instant) -> Duration {
+        let doubled = |first: Duration| first * (1 << self.unanswered.min(6));
+        match self.state {
+            State::Probing => doubled(JOIN_PROBE_WAIT).min(MAX_PROBE_WAIT),
+            State::Suspect => {
+                doubled(SUSPECT_PROBE_WAIT.max(self.sender.rtt().smoothed() / 2)).min(MAX_PROBE_WAIT)
+            }
+            _ => (now.since(self.since) / 200).clamp(DOWN_PROBE_WAIT, MAX_DOWN_PROBE_WAIT),
+        }
+    }
+
+    fn keep_alive_at(&self) -> Option<Instant> {
+        Some(self.last_sent.max(self.last_received) + self.config.keep_alive?)
+    }
+
+    /// Nothing was heard for longer than the path explains.
+    fn is_silent(&self, now: Instant) -> bool {
+        let rtt = self.sender.rtt();
+        let threshold = (rtt.smoothed() * 3 / 2 + rtt.variation() * 4).max(MIN_SILENCE);
+        now.since(self.last_received) >= threshold
+    }
+
+    fn lose(&mut self, now: Instant, reason: Cow<'static, str>) -> Option<Change> {
+        self.sender.restart(now, self.config.algorithm);
+        (self.replies_seen, self.unanswered) = (0, 0);
+        if self.socket.is_some() {
+            self.probe_at = Some(now + DOWN_PROBE_WAIT);
+        }
+        self.enter(now, State::Down, Some(reason))
+    }
+
+    fn enter(&mut self, now: Instant, to: State, reason: Option<Cow<'static, str>>) -> Option<Change> {
+        self.reason = reason;
+        let from = std::mem::replace(&mut self.state, to);
+        if from == to {
+            return None;
+        }
+        self.since = now;
+        match to {
+            State::Up => (self.probe_at, self.unanswered) = (None, 0),
+            State::Suspect => (self.probe_at, self.unanswered) = (Some(now), 0),
+            _ => {}
+        }
+        Some(Change { from, to })
+    }
+}

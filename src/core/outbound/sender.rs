@@ -1,0 +1,567 @@
+//! What one link has sent and what became of it: acknowledgement, round-trip time, loss, delivery rate.
+//!
+//! Loss detection has the shape of RFC 9002 §6 with RACK's adaptive reordering window (RFC 8985).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::congestion::{Acked, Algorithm, Controller, Lost, RateSample};
+use super::pacer::{Pacer, TRAIN_TIME};
+use crate::core::inbound::MAX_ACK_DELAY;
+use crate::core::rtt::{GRANULARITY, Rtt};
+use crate::core::units::{Instant, Rate, expand32};
+use crate::core::wire::{ACK_DELAY_UNIT, Ack};
+
+/// Later datagrams that must be acknowledged before one is lost, until reordering is seen (RFC 9002 §6.1.1).
+const PACKET_THRESHOLD: u64 = 3;
+/// Probe timeouts without an answer that make persistent congestion (RFC 9002 §7.6.1).
+const PERSISTENT_THRESHOLD: u32 = 3;
+/// Largest reordering window in quarters of the minimal RTT, as in RACK (`RACK.reo_wnd_mult`).
+const MAX_REORDER_QUARTERS: u32 = 16;
+/// Most datagrams in a train: what one GSO buffer of 65,507 bytes holds of 1,472-byte datagrams.
+const MAX_TRAIN: u64 = 44;
+/// Fewest datagrams in a train: a lone one would cost a system call each.
+const MIN_TRAIN: u64 = 2;
+
+/// One transmission.
+struct Sent {
+    time: Instant,
+    bytes: u32,
+    fate: Fate,
+    ordered: bool,
+    app_limited: bool,
+    /// The link's delivery state when this left, for the rate sample.
+    delivered: u64,
+    delivered_time: Instant,
+    first_sent: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    InFlight,
+    Acked,
+    Lost,
+}
+
+/// What an acknowledgement, or the passing of time, showed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Datagrams newly acknowledged.
+    pub acked: u64,
+    /// Datagrams declared lost.
+    pub lost: u64,
+}
+
+/// Sums for `show`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Datagrams declared lost.
+    pub lost: u64,
+    /// Of these, arrived after all.
+    pub spurious: u64,
+}
+
+/// The sending half of a link.
+pub struct Sender {
+    next_sequence: u64,
+    /// Transmissions from `base` on.
+    sent: VecDeque<Sent>,
+    base: u64,
+    in_flight: u64,
+    ordered_in_flight: u64,
+    largest_acked: Option<u64>,
+    /// When the most recently sent of the acknowledged datagrams left (RACK.xmit_ts).
+    newest_acked_sent: Instant,
+    reorder_seen: bool,
+    /// Reordering window in quarters of the minimal RTT.
+    reorder_quarters: u32,
+    rtt: Rtt,
+    /// Start of the present wait for an acknowledgement.
+    waiting_since: Instant,
+    pto_count: u32,
+    loss_at: Option<Instant>,
+    delivered: u64,
+    delivered_time: Instant,
+    first_sent: Instant,
+    /// While `delivered` has not reached this, samples are marked as limited by the application.
+    app_limited_until: u64,
+    last_rate: Option<Rate>,
+    controller: Box<dyn Controller>,
+    pacer: Pacer,
+    max_datagram: u64,
+    totals: Totals,
+}
+
+impl Sender {
+    /// A sender that has sent nothing.
+    pub fn new(now: Instant, algorithm: Algorithm, max_datagram: u64) -> Self {
+        Self {
+            next_sequence: 0,
+            sent: VecDeque::new(),
+            base: 0,
+            in_flight: 0,
+            ordered_in_flight: 0,
+            largest_acked: None,
+            newest_acked_sent: Instant::ZERO,
+            reorder_seen: false,
+            reorder_quarters: 1,
+            rtt: Rtt::default(),
+            waiting_since: now,
+            pto_count: 0,
+            loss_at: None,
+            delivered: 0,
+            delivered_time: now,
+            first_sent: now,
+            app_limited_until: 0,
+            last_rate: None,
+            controller: algorithm.controller(max_datagram),
+            pacer: Pacer::default(),
+            max_datagram,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Begins to count at `sequence`. Only before anything was sent.
+    pub fn continue_from(&mut self, sequence: u64) {
+        (self.next_sequence, self.base) = (sequence, sequence);
+    }
+
+    /// The number of the next transmission.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Bytes that may be put into a train now; 0 when window or pacer are closed.
+    pub fn credit(&self, now: Instant) -> u64 {
+        if !self.pacer.is_open(now) {
+            return 0;
+        }
+        let window =
+            self.controller.window().map_or(u64::MAX, |window| window.saturating_sub(self.in_flight));
+        window.min(self.train_bytes())
+    }
+
+    /// Most bytes of one train: [`TRAIN_TIME`] of the rate, within [`MIN_TRAIN`] and [`MAX_TRAIN`] datagrams.
+    fn train_bytes(&self) -> u64 {
+        let most = MAX_TRAIN * self.max_datagram;
+        let rate = self.controller.pacing_rate(&self.rtt);
+        rate.map_or(most, |rate| rate.bytes_in(TRAIN_TIME).clamp(MIN_TRAIN * self.max_datagram, most))
+    }
+
+    /// When the pacer opens, if it is what keeps the link from sending.
+    pub fn paced_until(&self, now: Instant) -> Option<Instant> {
+        let room = self.controller.window().is_none_or(|window| window > self.in_flight);
+        (room && !self.pacer.is_open(now)).then(|| self.pacer.next())
+    }
+
+    /// Records the transmission that [`Sender::next_sequence`] numbered.
+    pub fn on_sent(&mut self, now: Instant, bytes: usize, ordered: bool) {
+        if self.in_flight == 0 {
+            self.first_sent = now;
+            self.delivered_time = now;
+            self.waiting_since = now;
+        }
+        self.sent.push_back(Sent {
+            time: now,
+            bytes: bytes as u32,
+            fate: Fate::InFlight,
+            ordered,
+            app_limited: self.delivered < self.app_limited_until,
+            delivered: self.delivered,
+            delivered_time: self.delivered_time,
+            first_sent: self.first_sent,
+        });
+        self.next_sequence += 1;
+        self.in_flight += bytes as u64;
+        self.ordered_in_flight += u64::from(ordered);
+        let rate = self.controller.pacing_rate(&self.rtt);
+        self.pacer.on_sent(now, bytes as u64, rate);
+    }
+
+    /// The queue ran empty while window and pacer were open.
+    pub fn on_app_limited(&mut self) {
+        if self.controller.window().is_none_or(|window| self.in_flight < window) {
+            self.app_limited_until = (self.delivered + self.in_flight).max(1);
+        }
+    }
+
+    /// Takes an acknowledgement of the peer.
+    pub fn on_ack(&mut self, now: Instant, ack: &Ack) -> Outcome {
+        let largest = expand32(self.next_sequence, ack.largest);
+        if largest >= self.next_sequence {
+            return Outcome::default();
+        }
+        let mut newly = Newly::default();
+        if let Some(rtt) = self.acknowledge(now, largest, &mut newly) {
+            self.rtt.sample(now, rtt, Duration::from_nanos(u64::from(ack.delay) * ACK_DELAY_UNIT));
+        }
+        let lowest = largest.saturating_sub(ack.covered()).max(self.base);
+        for sequence in (lowest..largest).rev() {
+            if !ack.is_missing(largest - sequence) {
+                self.acknowledge(now, sequence, &mut newly);
+            }
+        }
+        self.largest_acked = self.largest_acked.max(Some(largest));
+        if newly.count == 0 {
+            return Outcome::default();
+        }
+        self.pto_count = 0;
+        self.waiting_since = now;
+        let rate = newly.sample.and_then(|sample| self.rate_sample(now, sample));
+        if let Some(sample) = rate.filter(|sample| !sample.app_limited || Some(sample.rate) > self.last_rate)
+        {
+            self.last_rate = Some(sample.rate);
+        }
+        let app_limited = self.delivered < self.app_limited_until;
+        let acked = Acked { bytes: newly.bytes, newest_sent: newly.newest_sent, app_limited, rate };
+        self.controller.on_ack(now, &acked, self.in_flight, &self.rtt);
+        let lost = self.detect_losses(now);
+        Outcome { acked: newly.count, lost }
+    }
+
+    /// Marks one transmission as arrived. Gives its round-trip time if that is news.
+    fn acknowledge(&mut self, now: Instant, sequence: u64, newly: &mut Newly) -> Option<Duration> {
+        let sent = self.sent.get_mut(sequence.checked_sub(self.base)? as usize)?;
+        let (time, bytes) = (sent.time, u64::from(sent.bytes));
+        let was = std::mem::replace(&mut sent.fate, Fate::Acked);
+        match was {
+            Fate::Acked => return None,
+            Fate::InFlight => {
+                self.in_flight -= bytes;
+                self.ordered_in_flight -= u64::from(sent.ordered);
+            }
+            Fate::Lost => {
+                self.totals.spurious += 1;
+                self.controller.on_spurious_loss(time);
+            }
+        }
+        newly.count += 1;
+        newly.bytes += bytes;
+        newly.newest_sent = newly.newest_sent.max(time);
+        self.delivered += bytes;
+        self.delivered_time = now;
+        // The sample of the datagram that left last speaks of the shortest interval.
+        if newly.sample.is_none_or(|sample| sent.delivered >= sample.delivered) {
+            newly.sample = Some(Sample {
+                delivered: sent.delivered,
+                delivered_time: sent.delivered_time,
+                first_sent: sent.first_sent,
+                sent: time,
+                app_limited: sent.app_limited,
+            });
+            self.first_sent = self.first_sent.max(time);
+        }
+        let overtaken = self.largest_acked.is_some_and(|largest| sequence < largest);
+        if overtaken && time < self.newest_acked_sent {
+            self.on_reordered(now, time);
+        }
+        self.newest_acked_sent = self.newest_acked_sent.max(time);
+        Some(now.since(time))
+    }
+
+    /// A datagram arrived after later ones: the path reorders by at least that much.
+    fn on_reordered(&mut self, now: Instant, sent: Instant) {
+        self.reorder_seen = true;
+        let late = now.since(sent).saturating_sub(self.rtt.smoothed());
+        let quarter = (self.rtt.min() / 4).max(GRANULARITY / 4);
+        let needed = (late.as_nanos() / quarter.as_nanos().max(1)) as u32 + 1;
+        self.reorder_quarters = self.reorder_quarters.max(needed.min(MAX_REORDER_QUARTERS));
+    }
+
+    fn rate_sample(&mut self, now: Instant, sample: Sample) -> Option<RateSample> {
+        let send_elapsed = sample.sent.since(sample.first_sent);
+        let ack_elapsed = now.since(sample.delivered_time);
+        let interval = send_elapsed.max(ack_elapsed);
+        // Shorter than a round trip would be compressed acknowledgements, not the path's rate.
+        if interval < self.rtt.min() {
+            return None;
+        }
+        let rate = Rate::of(self.delivered - sample.delivered, interval)?;
+        Some(RateSample { rate, interval, app_limited: sample.app_limited })
+    }
+
+    /// Declares lost what RFC 9002 §6.1 says, arms the timer for what is not due yet, and forgets what is
+    /// decided.
+    fn detect_losses(&mut self, now: Instant) -> u64 {
+        self.loss_at = None;
+        let Some(largest) = self.largest_acked else { return 0 };
+        let patience = self.rtt.smoothed().max(self.rtt.latest()) + self.reorder_window();
+        let mut lost = Lost { bytes: 0, newest_sent: Instant::ZERO, persistent: false };
+        let (mut count, mut oldest) = (0, None);
+        let candidates = (largest + 1).saturating_sub(self.base).min(self.sent.len() as u64);
+        for (sequence, sent) in (self.base..).zip(self.sent.iter_mut()).take(candidates as usize) {
+            if sent.fate != Fate::InFlight || sent.time > self.newest_acked_sent {
+                continue;
+            }
+            let due = sent.time + patience;
+            let overtaken = !self.reorder_seen && largest - sequence >= PACKET_THRESHOLD;
+            if now < due && !overtaken {
+                self.loss_at = Some(self.loss_at.map_or(due, |at| at.min(due)));
+                continue;
+            }
+            sent.fate = Fate::Lost;
+            self.in_flight -= u64::from(sent.bytes);
+            self.ordered_in_flight -= u64::from(sent.ordered);
+            lost.bytes += u64::from(sent.bytes);
+            lost.newest_sent = lost.newest_sent.max(sent.time);
+            oldest.get_or_insert(sent.time);
+            count += 1;
+        }
+        if let Some(oldest) = oldest {
+            let span = lost.newest_sent.since(oldest);
+            lost.persistent = span > self.rtt.probe_timeout(MAX_ACK_DELAY) * PERSISTENT_THRESHOLD;
+            self.totals.lost += count;
+            self.controller.on_loss(now, &lost);
+        }
+        self.forget(now);
+        count
+    }
+
+    /// Drops the decided transmissions at the front. Lost ones stay for a while, so that one that arrives
+    /// after all is recognised.
+    fn forget(&mut self, now: Instant) {
+        let keep_lost = self.rtt.smoothed() * 2 + MAX_ACK_DELAY;
+        while let Some(front) = self.sent.front() {
+            match front.fate {
+                Fate::Acked => {}
+                Fate::Lost if now.since(front.time) > keep_lost => {}
+                _ => break,
+            }
+            self.sent.pop_front();
+            self.base += 1;
+        }
+    }
+
+    fn reorder_window(&self) -> Duration {
+        (self.rtt.min() * self.reorder_quarters / 4).min(self.rtt.smoothed()).max(GRANULARITY)
+    }
+
+    /// When [`Sender::on_timeout`] wants to be called for a loss or a probe timeout.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let probe = (self.in_flight > 0).then(|| self.probe_timeout_at());
+        [self.loss_at, probe].into_iter().flatten().min()
+    }
+
+    /// When the present wait for an acknowledgement becomes a probe timeout.
+    fn probe_timeout_at(&self) -> Instant {
+        self.waiting_since + self.rtt.probe_timeout(MAX_ACK_DELAY) * (1 << self.pto_count.min(10))
+    }
+
+    /// Handles the timers. True when a probe is due: acknowledgements are overdue.
+    pub fn on_timeout(&mut self, now: Instant) -> bool {
+        if self.loss_at.is_some_and(|at| now >= at) {
+            self.detect_losses(now);
+        }
+        let overdue = self.in_flight > 0 && now >= self.probe_timeout_at();
+        if overdue {
+            self.pto_count += 1;
+        }
+        overdue
+    }
+
+    /// Gives up what is in flight: the link is down.
+    pub fn abandon(&mut self) {
+        for sent in self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight) {
+            sent.fate = Fate::Lost;
+            self.totals.lost += 1;
+        }
+        (self.in_flight, self.ordered_in_flight, self.loss_at, self.pto_count) = (0, 0, None, 0);
+    }
+
+    /// Begins anew with congestion control and round-trip time, as after a return of the link; numbers go on.
+    pub fn restart(&mut self, now: Instant, algorithm: Algorithm) {
+        self.abandon();
+        let (totals, next_sequence) = (self.totals, self.next_sequence);
+        *self = Self {
+            totals,
+            next_sequence,
+            base: next_sequence,
+            ..Self::new(now, algorithm, self.max_datagram)
+        };
+    }
+
+    /// Tells the longest datagram of the link, bytes.
+    pub fn set_max_datagram(&mut self, max_datagram: u64) {
+        self.max_datagram = max_datagram;
+    }
+
+    /// Probe timeouts since the last acknowledgement.
+    pub fn pto_count(&self) -> u32 {
+        self.pto_count
+    }
+
+    /// Bytes sent and neither acknowledged nor lost.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// True while an ordered packet is unacknowledged.
+    pub fn has_ordered_in_flight(&self) -> bool {
+        self.ordered_in_flight > 0
+    }
+
+    /// The link's round-trip time.
+    pub fn rtt(&self) -> &Rtt {
+        &self.rtt
+    }
+
+    /// The last delivery rate that the path showed.
+    pub fn delivery_rate(&self) -> Option<Rate> {
+        self.last_rate
+    }
+
+    /// The congestion controller.
+    pub fn controller(&self) -> &dyn Controller {
+        &*self.controller
+    }
+
+    /// Sums for `show`.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+}
+
+/// What one acknowledgement showed to be delivered.
+#[derive(Default)]
+struct Newly {
+    count: u64,
+    bytes: u64,
+    newest_sent: Instant,
+    sample: Option<Sample>,
+}
+
+#[derive(Clone, Copy)]
+struct Sample {
+    delivered: u64,
+    delivered_time: Instant,
+    first_sent: Instant,
+    sent: Instant,
+    app_limited: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::wire::ACK_MAX_WORDS;
+
+    const SIZE: usize = 1_000;
+
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(ms)
+    }
+
+    fn sender() -> Sender {
+        Sender::new(at(0), Algorithm::NewReno, SIZE as u64)
+    }
+
+    fn send(sender: &mut Sender, now: Instant, count: usize) {
+        for _ in 0..count {
+            sender.on_sent(now, SIZE, true);
+        }
+    }
+
+    fn ack(sender: &mut Sender, now: Instant, largest: u32, missing: &[u64]) -> Outcome {
+        let mut ack = Ack { largest, delay: 0, ce: 0, words: 1, nack: [0; ACK_MAX_WORDS] };
+        missing.iter().for_each(|&number| ack.set_missing(u64::from(largest) - number));
+        // What was never sent is missing too.
+        (u64::from(largest) + 1..=32).for_each(|below| ack.set_missing(below));
+        sender.on_ack(now, &ack)
+    }
+
+    #[test]
+    fn an_ack_frees_the_window_and_measures() {
+        let mut s = sender();
+        send(&mut s, at(0), 4);
+        assert_eq!((s.in_flight(), s.has_ordered_in_flight()), (4_000, true));
+        assert_eq!(ack(&mut s, at(40), 3, &[]), Outcome { acked: 4, lost: 0 });
+        assert_eq!((s.in_flight(), s.has_ordered_in_flight()), (0, false));
+        assert_eq!(s.rtt().smoothed(), Duration::from_millis(40));
+        assert_eq!(s.delivery_rate(), Rate::of(4_000, Duration::from_millis(40)));
+        assert_eq!(s.next_timeout(), None, "nothing in flight, nothing to wait for");
+    }
+
+    #[test]
+    fn three_later_ones_make_a_loss_and_two_a_timer() {
+        let mut s = sender();
+        send(&mut s, at(0), 5);
+        assert_eq!(ack(&mut s, at(40), 2, &[0]).lost, 0);
+        assert!(s.next_timeout().is_some_and(|due| due > at(40) && due <= at(51)));
+        assert_eq!(ack(&mut s, at(41), 3, &[0]).lost, 1);
+    }
+
+    #[test]
+    fn the_time_threshold_finds_a_loss_at_the_tail() {
+        let mut s = sender();
+        send(&mut s, at(0), 2);
+        ack(&mut s, at(40), 1, &[0]);
+        let due = s.next_timeout().expect("a loss timer");
+        s.on_timeout(due);
+        assert_eq!((s.totals().lost, s.in_flight()), (1, 0));
+    }
+
+    #[test]
+    fn a_late_arrival_undoes_the_cut_and_widens_the_window() {
+        let mut s = sender();
+        send(&mut s, at(0), 8);
+        let before = s.controller().window();
+        assert_eq!(ack(&mut s, at(40), 4, &[0]).lost, 1);
+        assert!(s.controller().window() < before);
+        ack(&mut s, at(44), 5, &[]);
+        assert_eq!(s.totals().spurious, 1);
+        assert!(s.controller().window() >= before);
+        send(&mut s, at(50), 8);
+        assert_eq!(ack(&mut s, at(90), 13, &[8]).lost, 0, "three later ones prove nothing any more");
+    }
+
+    #[test]
+    fn silence_asks_for_probes_with_back_off() {
+        let mut s = sender();
+        send(&mut s, at(0), 1);
+        ack(&mut s, at(40), 0, &[]);
+        send(&mut s, at(100), 1);
+        let first = s.next_timeout().expect("a probe timer");
+        assert!(!s.on_timeout(first - Duration::from_millis(1)));
+        assert!(s.on_timeout(first));
+        let second = s.next_timeout().expect("a second one");
+        assert_eq!(second.since(at(100)), first.since(at(100)) * 2);
+        assert_eq!(s.pto_count(), 1);
+    }
+
+    #[test]
+    fn an_ack_of_what_was_never_sent_is_ignored() {
+        let mut s = sender();
+        send(&mut s, at(0), 1);
+        assert_eq!(ack(&mut s, at(40), 7, &[]), Outcome::default());
+        assert_eq!(s.in_flight(), 1_000);
+    }
+
+    #[test]
+    fn a_repeated_ack_is_no_news() {
+        let mut s = sender();
+        send(&mut s, at(0), 4);
+        ack(&mut s, at(40), 3, &[2]);
+        assert_eq!(ack(&mut s, at(45), 3, &[2]).acked, 0);
+        assert_eq!(s.rtt().smoothed(), Duration::from_millis(40));
+    }
+
+    #[test]
+    fn a_restart_keeps_the_numbers_and_nothing_else() {
+        let mut s = sender();
+        send(&mut s, at(0), 4);
+        s.restart(at(10), Algorithm::NewReno);
+        assert_eq!((s.in_flight(), s.next_sequence(), s.totals().lost), (0, 4, 4));
+        send(&mut s, at(10), 1);
+        assert_eq!(ack(&mut s, at(50), 4, &[]).acked, 1);
+    }
+
+    #[test]
+    fn memory_is_bounded_by_what_is_undecided() {
+        let mut s = sender();
+        for round in 0..1_000u64 {
+            send(&mut s, at(round * 10), 10);
+            let top = (round * 10 + 9) as u32;
+            ack(&mut s, at(round * 10 + 5), top, &[u64::from(top) - 5]);
+        }
+        assert!(s.sent.len() < 400, "{}", s.sent.len());
+    }
+}

@@ -1,0 +1,104 @@
+//! A run of datagrams that leave in one go.
+
+use std::net::SocketAddr;
+
+use crate::core::session::protection::Protector;
+
+/// Bytes of a train's buffer: the largest UDP payload, which is also what one GSO send takes.
+const CAPACITY: usize = 65_507;
+/// Most datagrams in a train (the kernel's UDP_MAX_SEGMENTS is 64 or 128).
+const MAX_DATAGRAMS: usize = 64;
+
+/// Datagrams of one link in one buffer, each with room for its footer, sealed when they are all there.
+///
+/// Reused from send to send: it allocates once.
+pub struct Train {
+    buffer: Box<[u8]>,
+    /// End of each datagram; it begins where the one before ends.
+    ends: Vec<usize>,
+    /// Datagrams that are complete as written (handshakes).
+    raw: usize,
+    /// Where to.
+    pub(super) remote: Option<SocketAddr>,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            buffer: vec![0; CAPACITY].into_boxed_slice(),
+            ends: Vec::with_capacity(MAX_DATAGRAMS),
+            raw: 0,
+            remote: None,
+        }
+    }
+}
+
+impl Train {
+    /// Where it goes, for a flow without connection.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
+    /// True without a datagram.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Number of datagrams.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The datagrams in the order of sending.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        self.ends.iter().scan(0, |start, &end| Some(&self.buffer[std::mem::replace(start, end)..end]))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.ends.clear();
+        (self.raw, self.remote) = (0, None);
+    }
+
+    /// Whether another datagram of `len` bytes finds room.
+    pub(super) fn has_room(&self, len: usize) -> bool {
+        self.ends.len() < MAX_DATAGRAMS && self.filled() + len <= self.buffer.len()
+    }
+
+    /// Room for a datagram of `len` bytes, to be written by the caller. There must be room.
+    pub(super) fn push(&mut self, len: usize) -> &mut [u8] {
+        let start = self.filled();
+        self.ends.push(start + len);
+        &mut self.buffer[start..start + len]
+    }
+
+    /// Adds a datagram that needs no sealing. Only before the others.
+    pub(super) fn push_raw(&mut self, datagram: &[u8]) {
+        debug_assert_eq!(self.raw, self.ends.len());
+        self.push(datagram.len()).copy_from_slice(datagram);
+        self.raw += 1;
+    }
+
+    /// Writes the footers.
+    pub(in crate::core) fn seal(&mut self, protector: &Protector) {
+        let mut start = 0;
+        for (i, &end) in self.ends.iter().enumerate() {
+            if i >= self.raw {
+                protector.seal(&mut self.buffer[start..end]);
+            }
+            start = end;
+        }
+    }
+
+    fn filled(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+}
+
+/// Which epoch a train is written for.
+#[derive(Clone, Copy, Debug)]
+pub struct Sealing {
+    /// The peer's number of the epoch.
+    pub epoch: u8,
+    /// Bytes to leave free behind each datagram.
+    pub footer_len: usize,
+}

@@ -1,0 +1,634 @@
+//! A whole portal: the session and the two halves, each behind one lock, and the order of the checks that a
+//! datagram meets.
+//!
+//! The runtime's threads and the simulator share this; they differ only in who calls. Locks are taken one at
+//! a time, for a train and not for a packet; crypto runs outside of them.
+//!
+//! Contract. After any call that gives [`Effects`] or a mask of ready links, the caller
+//! 1. writes `deliver` to the interface, sends `answers` to where the datagrams came from,
+//! 2. calls [`Portal::pull`] for each ready link until it gives `false`, and sends every train,
+//! 3. calls [`Portal::on_timeout`] at [`Portal::next_timeout`].
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::discard::{Discard, Discards};
+use super::icmp;
+use super::inbound::{Fresh, Inbound};
+use super::outbound::{Event, LinkConfig, Outbound, Sealing, SocketId, Train};
+use super::packet::Packet;
+use super::session::protection::{Manner, Sealed, Verified};
+use super::session::{Handshaken, KeyRing, Session};
+use super::snapshot;
+use super::units::{Instant, LinkId};
+use super::wire::{Ack, Kind, Probe};
+
+/// A new try to begin a session comes after this …
+const RETRY: Duration = Duration::from_secs(1);
+/// … and after this once the first minute was in vain: a restarted peer is found within three seconds.
+const SLOW_RETRY: Duration = Duration::from_secs(2);
+/// Tries after which they become slow.
+const FAST_TRIES: u32 = 60;
+/// With no link up for so long, the peer may have been restarted and lost its keys.
+const DARK: Duration = Duration::from_millis(500);
+/// Tries without an answer after which an operator hears of it.
+const TRIES_TO_TELL: u32 = 3;
+
+/// Wall clock and randomness, which the protocol has none of its own.
+pub trait Entropy {
+    /// Nanoseconds since 1970, however wrong.
+    fn wall_nanos(&mut self) -> u64;
+    /// Unpredictable bytes.
+    fn random(&mut self) -> [u8; 32];
+}
+
+/// Where datagrams came in.
+pub struct Arrival<'a> {
+    /// The socket or connection.
+    pub socket: SocketId,
+    /// The sender's address.
+    pub source: SocketAddr,
+    /// Counts what this socket received in vain.
+    pub discards: &'a Discards,
+}
+
+/// What is to be done after a call.
+#[derive(Default)]
+pub struct Effects<'a> {
+    /// Inner packets for the interface, in order.
+    pub deliver: Vec<&'a [u8]>,
+    /// Datagrams to send back to where the arrivals came from.
+    pub answers: Vec<Vec<u8>>,
+    /// Links that have something to send, a bit each.
+    pub ready: u16,
+}
+
+/// How a portal is set up.
+pub struct PortalConfig {
+    /// The shared key.
+    pub psk: [u8; 32],
+    /// Protection of the session.
+    pub manner: Manner,
+    /// Longest inner packet.
+    pub buffer_size: usize,
+}
+
+/// A whole portal. See the module for the calling contract.
+pub struct Portal {
+    ring: ArcSwap<Ring>,
+    session: Mutex<SessionRoom>,
+    inbound: Mutex<Inbound>,
+    outbound: Mutex<Outbound>,
+    discards: Discards,
+}
+
+/// The keys and the session they belong to.
+#[derive(Default)]
+struct Ring {
+    keys: KeyRing,
+    generation: u64,
+}
+
+/// The session and when to try what.
+struct SessionRoom {
+    session: Session,
+    generation: u64,
+    listeners: HashMap<SocketId, Listener>,
+    /// Not before this a new exchange begins.
+    next_try: Instant,
+    tries: u32,
+    /// Data packets sent when the keys were agreed on: keys that were not used are not renewed.
+    packets_at_exchange: u64,
+    trouble: Option<String>,
+}
+
+struct Listener {
+    config: LinkConfig,
+    max_datagram: u16,
+    /// Links that came in by it.
+    links: Vec<LinkId>,
+}
+
+impl Portal {
+    /// A portal without links.
+    pub fn new(now: Instant, config: &PortalConfig, entropy: &mut dyn Entropy) -> Self {
+        let [a, b, c, d, e, f, g, h, seed @ ..] = entropy.random();
+        let instance = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let mut bucket_seed = [0; 16];
+        bucket_seed.copy_from_slice(&seed[..16]);
+        Self {
+            ring: ArcSwap::default(),
+            session: Mutex::new(SessionRoom {
+                session: Session::new(now, &config.psk, config.manner, instance),
+                generation: 0,
+                listeners: HashMap::new(),
+                next_try: now,
+                tries: 0,
+                packets_at_exchange: 0,
+                trouble: None,
+            }),
+            inbound: Mutex::default(),
+            outbound: Mutex::new(Outbound::new(
+                now,
+                config.buffer_size,
+                config.manner.footer_len(),
+                bucket_seed,
+            )),
+            discards: Discards::default(),
+        }
+    }
+
+    // The interface.
+
+    /// Adds empty buffers to `spare` until it holds `count`. Fewer come while the queue is full.
+    pub fn lend(&self, spare: &mut Vec<Packet>, count: usize) {
+        self.outbound().lend(spare, count);
+    }
+
+    /// Queues packets of the interface. Gives the links that can send, and turns each packet that is too
+    /// long for them into the ICMP error that its sender should get; those are added to `bounced`.
+    pub fn enqueue(
+        &self,
+        now: Instant,
+        packets: impl Iterator<Item = Packet>,
+        bounced: &mut Vec<Packet>,
+    ) -> u16 {
+        let mut outbound = self.outbound();
+        let first = bounced.len();
+        outbound.enqueue(packets, bounced);
+        let mtu = outbound.mtu();
+        let mut i = first;
+        while i < bounced.len() {
+            if icmp::too_big(&mut bounced[i], mtu) {
+                i += 1;
+            } else {
+                outbound.give_back(bounced.swap_remove(i));
+            }
+        }
+        outbound.ready(now)
+    }
+
+    /// Takes back a buffer.
+    pub fn give_back(&self, packets: impl Iterator<Item = Packet>) {
+        let mut outbound = self.outbound();
+        packets.for_each(|packet| outbound.give_back(packet));
+    }
+
+    // Links.
+
+    /// Adds a link; `None` if there are too many. Then [`Portal::open`] it, or [`Portal::fail`].
+    pub fn add_link(&self, now: Instant, config: LinkConfig) -> Option<LinkId> {
+        self.outbound().add_link(now, config)
+    }
+
+    /// Removes a link.
+    pub fn remove_link(&self, now: Instant, link: LinkId) {
+        self.outbound().remove_link(now, link);
+        self.inbound().leave(link);
+    }
+
+    /// The link's socket is open.
+    pub fn open(&self, now: Instant, link: LinkId, socket: SocketId, remote: SocketAddr, max_datagram: u16) {
+        self.outbound().open(now, link, socket, Some(remote), max_datagram);
+    }
+
+    /// The link's socket is gone, or could not be opened.
+    pub fn fail(&self, now: Instant, link: LinkId, reason: String) {
+        self.outbound().fail(now, link, reason);
+    }
+
+    /// A socket at which the peer may open links; each becomes one with `config`.
+    pub fn listen(&self, socket: SocketId, config: LinkConfig, max_datagram: u16) {
+        self.session().listeners.insert(socket, Listener { config, max_datagram, links: Vec::new() });
+    }
+
+    /// The socket is gone, and with it the links that came in by it.
+    pub fn unlisten(&self, now: Instant, socket: SocketId) {
+        let listener = self.session().listeners.remove(&socket);
+        for link in listener.into_iter().flat_map(|listener| listener.links) {
+            self.remove_link(now, link);
+        }
+    }
+
+    // From the network.
+
+    /// Takes datagrams that came in together. What is not right is counted, never an error.
+    pub fn receive<'a>(
+        &self,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+        arrival: &Arrival<'_>,
+        datagrams: impl Iterator<Item = &'a [u8]>,
+    ) -> Effects<'a> {
+        let mut effects = Effects::default();
+        let mut verified = Vec::with_capacity(datagrams.size_hint().0);
+        let mut ring = self.ring.load();
+        for datagram in datagrams {
+            if Kind::of(datagram) == Some(Kind::Handshake) {
+                match self.on_handshake(now, entropy, arrival, datagram) {
+                    Ok(answer) => effects.answers.extend(answer),
+                    Err(reason) => self.discard(arrival, reason),
+                }
+                ring = self.ring.load();
+                continue;
+            }
+            match verify(&ring, datagram) {
+                Ok((number, authentic)) => {
+                    if ring.keys.unconfirmed == Some(number) {
+                        self.confirm(now, number);
+                        ring = self.ring.load();
+                    }
+                    verified.push((authentic, ring.generation, datagram.len()));
+                }
+                Err(reason) => self.discard(arrival, reason),
+            }
+        }
+        self.accept(now, arrival, &verified, &mut effects);
+        effects
+    }
+
+    /// What is verified passes the replay window, then does what it came for.
+    fn accept<'a>(
+        &self,
+        now: Instant,
+        arrival: &Arrival<'_>,
+        verified: &[(Verified<'a>, u64, usize)],
+        effects: &mut Effects<'a>,
+    ) {
+        let mut news = Vec::with_capacity(verified.len());
+        let mut heard: Vec<(LinkId, u64, usize)> = Vec::new();
+        let mut acks: Vec<(LinkId, Ack)> = Vec::new();
+        {
+            let mut inbound = self.inbound();
+            for (authentic, generation, len) in verified {
+                match inbound.accept(now, *generation, authentic) {
+                    Ok(fresh) => match (fresh.header.kind, fresh.link) {
+                        (Kind::Data, Some(link)) => {
+                            effects.deliver.push(fresh.body);
+                            note(&mut heard, link, fresh.data_sequence, *len);
+                        }
+                        _ => news.push((fresh, *len)),
+                    },
+                    Err(reason) => self.discard(arrival, reason),
+                }
+            }
+            if news.is_empty() {
+                acks.extend(inbound.take_acks(now));
+            }
+        }
+        if !news.is_empty() {
+            for (fresh, len) in &news {
+                match self.on_control(now, arrival, fresh) {
+                    Ok(link) => note(&mut heard, link, fresh.data_sequence, *len),
+                    Err(reason) => self.discard(arrival, reason),
+                }
+            }
+            acks.extend(self.inbound().take_acks(now));
+        }
+        let mut outbound = self.outbound();
+        for (link, data_sequence, bytes) in heard {
+            outbound.on_received(now, link, arrival.socket, arrival.source, data_sequence, bytes);
+        }
+        acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
+        effects.ready = outbound.ready(now);
+    }
+
+    /// A fresh datagram that is no data. Gives the link that it belongs to.
+    fn on_control(&self, now: Instant, arrival: &Arrival<'_>, fresh: &Fresh<'_>) -> Result<LinkId, Discard> {
+        match fresh.header.kind {
+            Kind::Ack => {
+                let link = fresh.link.ok_or(Discard::UnknownLink)?;
+                let ack = Ack::read(fresh.body).ok_or(Discard::Malformed)?;
+                let srtt = {
+                    let mut outbound = self.outbound();
+                    outbound.on_ack(now, link, &ack);
+                    outbound.srtt(link)
+                };
+                if let Some(srtt) = srtt {
+                    self.inbound().set_rtt(link, srtt);
+                }
+                Ok(link)
+            }
+            Kind::Probe => {
+                let probe = Probe::read(fresh.body).ok_or(Discard::Malformed)?;
+                let link = self.join(now, arrival, fresh, &probe)?;
+                self.outbound().on_probe(now, link, probe);
+                Ok(link)
+            }
+            Kind::ProbeReply => {
+                let reply = Probe::read(fresh.body).ok_or(Discard::Malformed)?;
+                let link = self.join(now, arrival, fresh, &reply)?;
+                self.outbound().on_probe_reply(now, link, reply);
+                Ok(link)
+            }
+            Kind::Close => {
+                let mut room = self.session();
+                room.session.close(now);
+                room.next_try = now + RETRY;
+                self.publish(&room);
+                drop(room);
+                self.outbound().peer_closed(now);
+                fresh.link.ok_or(Discard::UnknownLink)
+            }
+            Kind::Data | Kind::Handshake => Err(Discard::UnknownLink),
+        }
+    }
+
+    /// Finds our link for a probe or its reply, and makes it one where a listener waits for it.
+    fn join(
+        &self,
+        now: Instant,
+        arrival: &Arrival<'_>,
+        fresh: &Fresh<'_>,
+        probe: &Probe,
+    ) -> Result<LinkId, Discard> {
+        let number = fresh.header.link;
+        // The peer names our link, and that is what we know or what we did not know yet.
+        let named = probe.to.map(LinkId).filter(|&link| fresh.link.is_none_or(|known| known == link));
+        let named = named.filter(|&link| self.outbound().has_link(link));
+        let known = named.or(fresh.link.filter(|_| probe.to.is_none()));
+        let link = match known {
+            Some(link) => link,
+            None if fresh.header.kind == Kind::Probe => self.find_or_accept(now, arrival)?,
+            None => return Err(Discard::UnknownLink),
+        };
+        if fresh.link != Some(link) {
+            self.inbound().join(number, link);
+            self.outbound().join(link, number);
+        }
+        Ok(link)
+    }
+
+    fn find_or_accept(&self, now: Instant, arrival: &Arrival<'_>) -> Result<LinkId, Discard> {
+        let mut room = self.session();
+        let mut outbound = self.outbound();
+        if let Some(link) = outbound.unjoined(arrival.socket, arrival.source) {
+            return Ok(link);
+        }
+        let listener = room.listeners.get_mut(&arrival.socket).ok_or(Discard::UnknownLink)?;
+        let mut config = listener.config.clone();
+        if !listener.links.is_empty() {
+            config.name = format!("{}.{}", config.name, listener.links.len() + 1);
+        }
+        let link = outbound.add_link(now, config).ok_or(Discard::UnknownLink)?;
+        listener.links.push(link);
+        outbound.open(now, link, arrival.socket, Some(arrival.source), listener.max_datagram);
+        Ok(link)
+    }
+
+    // The session.
+
+    fn on_handshake(
+        &self,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+        arrival: &Arrival<'_>,
+        datagram: &[u8],
+    ) -> Result<Option<Vec<u8>>, Discard> {
+        let alive = self.outbound().dark_since().is_none();
+        let mut room = self.session();
+        match room.session.on_handshake(now, entropy.random(), alive, datagram) {
+            Ok(Handshaken::Answer(answer)) => {
+                self.publish(&room);
+                Ok(Some(answer))
+            }
+            Ok(Handshaken::Established { new_peer }) => {
+                self.established(now, &mut room, new_peer);
+                Ok(None)
+            }
+            Err(reason) => {
+                let source = arrival.source;
+                let told = match reason {
+                    Discard::Forged if !room.session.is_established() => Some(format!(
+                        "a handshake from {source} does not fit the Key: compare Key in both portals' files"
+                    )),
+                    Discard::OtherProtection => Some(format!(
+                        "the portal at {source} uses another Protection than {}: set the same in both files",
+                        room.session.manner().name()
+                    )),
+                    _ => None,
+                };
+                if let Some(event) = told.and_then(|told| room.trouble(told)) {
+                    self.outbound().tell(event);
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    fn confirm(&self, now: Instant, number: u8) {
+        let mut room = self.session();
+        if let Some(new_peer) = room.session.confirm(now, number) {
+            self.established(now, &mut room, new_peer);
+        }
+    }
+
+    fn established(&self, now: Instant, room: &mut SessionRoom, new_peer: bool) {
+        if new_peer {
+            room.generation += 1;
+            self.inbound().reset(room.generation);
+        }
+        let mut outbound = self.outbound();
+        if new_peer {
+            outbound.reset(now);
+        }
+        (room.tries, room.trouble, room.next_try) = (0, None, now + RETRY);
+        room.packets_at_exchange = outbound.data_packets();
+        // After the numbers began anew: a train under new keys must not bear old ones.
+        self.publish(room);
+    }
+
+    /// Shows the data path the keys that are in use now.
+    fn publish(&self, room: &SessionRoom) {
+        self.ring.store(Arc::new(Ring { keys: room.session.ring(), generation: room.generation }));
+    }
+
+    /// Begins an exchange if one is due.
+    fn tend_session(&self, now: Instant, entropy: &mut dyn Entropy) {
+        let mut room = self.session();
+        let mut outbound = self.outbound();
+        if room.try_at(&outbound).is_none_or(|at| now < at) {
+            return;
+        }
+        let message = room.session.initiate(entropy.wall_nanos(), entropy.random());
+        if !outbound.handshake(&message) {
+            room.next_try = now + RETRY;
+            return;
+        }
+        room.tries += 1;
+        room.next_try = now + if room.tries < FAST_TRIES { RETRY } else { SLOW_RETRY };
+        if room.tries == TRIES_TO_TELL {
+            let told =
+                "no answer from the other portal: it is not running, not reachable, or its Key differs";
+            if let Some(event) = room.trouble(told.to_owned()) {
+                outbound.tell(event);
+            }
+        }
+    }
+
+    /// Says goodbye: pull every link once more after this.
+    pub fn close(&self, now: Instant) -> u16 {
+        let mut outbound = self.outbound();
+        outbound.close();
+        outbound.ready(now)
+    }
+
+    // Time and sending.
+
+    /// When [`Portal::on_timeout`] wants to be called.
+    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let session = self.session();
+        let outbound = self.outbound();
+        let room = session.try_at(&outbound);
+        let out = outbound.next_timeout(now);
+        drop((outbound, session));
+        [room, out, self.inbound().next_timeout()].into_iter().flatten().min()
+    }
+
+    /// Handles every timer that is due; gives the links that have something to send.
+    pub fn on_timeout(&self, now: Instant, entropy: &mut dyn Entropy) -> u16 {
+        self.tend_session(now, entropy);
+        let acks: Vec<_> = self.inbound().take_acks(now).collect();
+        let mut outbound = self.outbound();
+        outbound.on_timeout(now);
+        acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
+        outbound.ready(now)
+    }
+
+    /// Forgets the links that the peer opened and left long ago. To be called now and then.
+    pub fn forget_links(&self, now: Instant) {
+        let mut room = self.session();
+        let gone: Vec<_> = self.outbound().left_behind(now).collect();
+        for listener in room.listeners.values_mut() {
+            for link in listener.links.extract_if(.., |link| gone.contains(link)) {
+                self.remove_link(now, link);
+            }
+        }
+    }
+
+    /// Fills `train` with sealed datagrams that the link has to send now. False if there are none.
+    pub fn pull(&self, now: Instant, link: LinkId, train: &mut Train) -> bool {
+        let ring = self.ring.load();
+        let sending = ring.keys.sending.as_ref();
+        let sealing =
+            sending.map(|epoch| Sealing { epoch: epoch.send_number, footer_len: epoch.seal.footer_len() });
+        if !self.outbound().pull(now, link, sealing, train) {
+            return false;
+        }
+        if let Some(epoch) = sending {
+            train.seal(&epoch.seal);
+        }
+        true
+    }
+
+    /// Links that have something to send, a bit each.
+    pub fn ready(&self, now: Instant) -> u16 {
+        self.outbound().ready(now)
+    }
+
+    /// Socket of a link.
+    pub fn socket(&self, link: LinkId) -> Option<SocketId> {
+        self.outbound().socket(link)
+    }
+
+    // For people.
+
+    /// What happened since the last call that an operator cares about.
+    pub fn take_events(&self) -> Vec<Event> {
+        self.outbound().take_events()
+    }
+
+    /// Longest inner packet that every link carries.
+    pub fn mtu(&self) -> u16 {
+        self.outbound().mtu()
+    }
+
+    /// Buffers that are not at home.
+    pub fn buffers_out(&self) -> usize {
+        self.outbound().buffers_out()
+    }
+
+    /// How the portal is.
+    pub fn snapshot(&self, now: Instant) -> snapshot::Snapshot {
+        let mut snapshot = snapshot::Snapshot { discards: self.discards.snapshot(), ..Default::default() };
+        let room = self.session();
+        snapshot.protection = room.session.manner().name().to_owned();
+        snapshot.session = snapshot::Session {
+            state: match (room.session.is_established(), room.tries) {
+                (true, _) => "established",
+                (false, 0) => "none",
+                (false, _) => "handshake",
+            }
+            .to_owned(),
+            since_seconds: now.since(room.session.since()).as_secs_f64(),
+            handshakes: room.session.handshakes(),
+            trouble: room.trouble.clone(),
+        };
+        drop(room);
+        self.outbound().snapshot(now, &mut snapshot);
+        snapshot
+    }
+
+    fn discard(&self, arrival: &Arrival<'_>, reason: Discard) {
+        self.discards.count(reason);
+        arrival.discards.count(reason);
+    }
+
+    // A lock is poisoned only by a panic, which is a bug; the state behind it is still sound enough to stop
+    // cleanly. Order where two are held: session, inbound, outbound.
+
+    fn session(&self) -> MutexGuard<'_, SessionRoom> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inbound(&self) -> MutexGuard<'_, Inbound> {
+        self.inbound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outbound(&self) -> MutexGuard<'_, Outbound> {
+        self.outbound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SessionRoom {
+    /// When the next exchange is to begin; `None` if none is wanted.
+    fn try_at(&self, outbound: &Outbound) -> Option<Instant> {
+        if !outbound.can_send() {
+            return None;
+        }
+        if !self.session.is_established() {
+            return Some(self.next_try);
+        }
+        let rekey = self.session.rekey_at().filter(|_| outbound.data_packets() > self.packets_at_exchange);
+        let dark = outbound.dark_since().map(|since| since + DARK);
+        [rekey, dark].into_iter().flatten().min().map(|at| at.max(self.next_try))
+    }
+
+    /// Remembers why there is no session. Gives an event if that is news.
+    fn trouble(&mut self, trouble: String) -> Option<Event> {
+        let news = self.trouble.as_ref() != Some(&trouble);
+        self.trouble = Some(trouble.clone());
+        news.then_some(Event::Trouble(trouble))
+    }
+}
+
+/// Finds the key and checks the footer.
+fn verify<'a>(ring: &Ring, datagram: &'a [u8]) -> Result<(u8, Verified<'a>), Discard> {
+    let sealed = Sealed::parse(datagram)?;
+    let number = sealed.epoch();
+    let epoch = ring.keys.receiving(number).ok_or(Discard::UnknownKey)?;
+    Ok((number, sealed.verify(&epoch.open)?))
+}
+
+/// Adds a datagram to what was heard of its link: the newest number and the bytes of all. Mostly there is
+/// one link.
+fn note(heard: &mut Vec<(LinkId, u64, usize)>, link: LinkId, data_sequence: u64, len: usize) {
+    match heard.iter_mut().find(|(known, ..)| *known == link) {
+        Some((_, newest, bytes)) => (*newest, *bytes) = (data_sequence.max(*newest), *bytes + len),
+        None => heard.push((link, data_sequence, len)),
+    }
+}
