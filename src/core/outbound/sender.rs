@@ -252,7 +252,7 @@ impl Sender {
             self.first_sent = self.first_sent.max(time);
         }
         let overtaken = self.largest_acked.is_some_and(|largest| sequence < largest);
-        if overtaken && time < self.newest_acked_sent {
+        if overtaken {
             self.on_reordered(now, time);
         }
         self.newest_acked_sent = self.newest_acked_sent.max(time);
