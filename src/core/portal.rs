@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -84,6 +85,8 @@ pub struct Portal {
     inbound: Mutex<Inbound>,
     outbound: Mutex<Outbound>,
     discards: Discards,
+    /// Events wait to be taken.
+    news: AtomicBool,
 }
 
 /// The keys and the session they belong to.
@@ -139,6 +142,7 @@ impl Portal {
                 bucket_seed,
             )),
             discards: Discards::default(),
+            news: AtomicBool::new(false),
         }
     }
 
@@ -169,7 +173,7 @@ impl Portal {
                 outbound.give_back(bounced.swap_remove(i));
             }
         }
-        outbound.ready(now)
+        self.settle(now, &outbound)
     }
 
     /// Takes back a buffer.
@@ -191,14 +195,16 @@ impl Portal {
         self.inbound().leave(link);
     }
 
-    /// The link's socket is open.
+    /// The link's socket is open. Then call [`Portal::on_timeout`]: an exchange may be due.
     pub fn open(&self, now: Instant, link: LinkId, socket: SocketId, remote: SocketAddr, max_datagram: u16) {
         self.outbound().open(now, link, socket, Some(remote), max_datagram);
     }
 
-    /// The link's socket is gone, or could not be opened.
-    pub fn fail(&self, now: Instant, link: LinkId, reason: String) {
-        self.outbound().fail(now, link, reason);
+    /// The link's socket is gone, or could not be opened. Gives the links that have something to send.
+    pub fn fail(&self, now: Instant, link: LinkId, reason: String) -> u16 {
+        let mut outbound = self.outbound();
+        outbound.fail(now, link, reason);
+        self.settle(now, &outbound)
     }
 
     /// A socket at which the peer may open links; each becomes one with `config`.
@@ -294,7 +300,7 @@ impl Portal {
             outbound.on_received(now, link, arrival.socket, arrival.source, data_sequence, bytes);
         }
         acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
-        effects.ready = outbound.ready(now);
+        effects.ready = self.settle(now, &outbound);
     }
 
     /// A fresh datagram that is no data. Gives the link that it belongs to.
@@ -474,7 +480,7 @@ impl Portal {
     pub fn close(&self, now: Instant) -> u16 {
         let mut outbound = self.outbound();
         outbound.close();
-        outbound.ready(now)
+        self.settle(now, &outbound)
     }
 
     // Time and sending.
@@ -496,7 +502,7 @@ impl Portal {
         let mut outbound = self.outbound();
         outbound.on_timeout(now);
         acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
-        outbound.ready(now)
+        self.settle(now, &outbound)
     }
 
     /// Forgets the links that the peer opened and left long ago. To be called now and then.
@@ -527,7 +533,7 @@ impl Portal {
 
     /// Links that have something to send, a bit each.
     pub fn ready(&self, now: Instant) -> u16 {
-        self.outbound().ready(now)
+        self.settle(now, &self.outbound())
     }
 
     /// Socket of a link.
@@ -537,8 +543,14 @@ impl Portal {
 
     // For people.
 
+    /// Something happened that [`Portal::take_events`] tells of. Costs nothing to ask.
+    pub fn has_news(&self) -> bool {
+        self.news.load(Ordering::Relaxed)
+    }
+
     /// What happened since the last call that an operator cares about.
     pub fn take_events(&self) -> Vec<Event> {
+        self.news.store(false, Ordering::Relaxed);
         self.outbound().take_events()
     }
 
@@ -571,6 +583,14 @@ impl Portal {
         drop(room);
         self.outbound().snapshot(now, &mut snapshot);
         snapshot
+    }
+
+    /// The last step of a call: who has something to send, and is there news?
+    fn settle(&self, now: Instant, outbound: &Outbound) -> u16 {
+        if outbound.has_events() {
+            self.news.store(true, Ordering::Relaxed);
+        }
+        outbound.ready(now)
     }
 
     fn discard(&self, arrival: &Arrival<'_>, reason: Discard) {

@@ -146,8 +146,9 @@ impl Outbound {
     /// Longest inner packet that every link carries, 1280 or more.
     pub fn mtu(&self) -> u16 {
         let overhead = (HEADER_LEN + self.footer_len) as u16;
-        let usable = self.each().filter(|(_, link)| link.is_open() && link.state != State::Down);
-        let least = usable.map(|(_, link)| link.datagram_limit()).min();
+        // Links that are down count: an MTU that changes with every outage would break more than it gives.
+        let least =
+            self.each().filter(|(_, link)| link.is_open()).map(|(_, link)| link.datagram_limit()).min();
         let any =
             || self.each().filter(|(_, link)| link.socket.is_some()).map(|(_, link)| link.max_datagram).min();
         least.or_else(any).unwrap_or(1452).saturating_sub(overhead).max(MIN_MTU)
@@ -361,7 +362,7 @@ impl Outbound {
         {
             self.pull_data(now, id, sealing, train);
         }
-        train.remote = self.link(id).and_then(|link| link.remote);
+        (train.socket, train.remote) = self.link(id).map_or((None, None), |link| (link.socket, link.remote));
         !train.is_empty()
     }
 
@@ -460,6 +461,11 @@ impl Outbound {
     }
 
     // For people.
+
+    /// Something happened since the last [`Outbound::take_events`].
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
 
     /// What happened since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
