@@ -13,18 +13,21 @@ pub(super) fn links(drafts: &[Draft], own: Option<&InterfaceName>, report: &mut 
         let earlier = &drafts[..index];
         names(draft, earlier, report);
         endpoints(draft, earlier, report);
-        if let (Some(line), Some(own)) = (draft.interface_line, own)
-            && draft.peer.interface.as_ref() == Some(own)
-        {
-            report.error(
-                line,
-                format!(
-                    "Peer[{}].Interface invalid: {own} is the interface of this portal itself, \
-                     its links must run over others",
-                    draft.peer.section
-                ),
-            );
-        }
+        own_interface(draft, own, report);
+    }
+}
+
+fn own_interface(draft: &Draft, own: Option<&InterfaceName>, report: &mut Report) {
+    let (Some(line), Some(own)) = (draft.interface_line, own) else {
+        return;
+    };
+    if draft.peer.interface.as_ref() == Some(own) {
+        let fault = format!(
+            "Peer[{}].Interface invalid: {own} is the interface of this portal itself, its links \
+             must run over others",
+            draft.peer.section
+        );
+        report.error(line, fault);
     }
 }
 

@@ -110,9 +110,11 @@ fn congestion_control(fields: &mut Fields, method: &Field<Method>) -> Congestion
 
 /// IPv4 cannot reach IPv6, nor the other way round.
 fn same_family(fields: &mut Fields, local: &Field<IpAddr>, host: &Field<RemoteHost>) {
-    if let (Field::Given(local, line), Field::Given(RemoteHost::Address(remote), _)) = (local, host)
-        && local.is_ipv4() != remote.is_ipv4()
-    {
+    let (Field::Given(local, line), Field::Given(RemoteHost::Address(remote), _)) = (local, host)
+    else {
+        return;
+    };
+    if local.is_ipv4() != remote.is_ipv4() {
         let family = if remote.is_ipv4() { "IPv4" } else { "IPv6" };
         let allowed = format!("{family} as RemoteHost is");
         fields.invalid(*line, "LocalAddress", &allowed, &local.to_string());
