@@ -1,6 +1,7 @@
 //! Netcombiner: a multipath bonding layer-3 proxy.
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod core;
