@@ -40,10 +40,12 @@ impl FromStr for Key {
     /// Reads the text form. The error says what is allowed and never repeats what was given.
     fn from_str(text: &str) -> Result<Key, String> {
         const ALLOWED: &str = "32 bytes in base64, made by `netcombiner genkey`";
-        let bytes = STANDARD
-            .decode(text)
-            .map(Zeroizing::new)
-            .map_err(|_| format!("{ALLOWED}; given no base64"))?;
+        let bytes = STANDARD.decode(text).map(Zeroizing::new).map_err(|_| {
+            format!(
+                "{ALLOWED}; given {} characters that are none",
+                text.chars().count()
+            )
+        })?;
         let bytes: [u8; Key::LEN] = bytes
             .as_slice()
             .try_into()
@@ -74,7 +76,7 @@ mod tests {
     fn faults_are_named_without_the_key() {
         let fault = |text: &str| text.parse::<Key>().expect_err("must not parse");
         assert!(fault("c2VjcmV0").ends_with("given 6 bytes"));
-        assert!(fault("sec ret").ends_with("given no base64"));
+        assert!(fault("sec ret").ends_with("given 7 characters that are none"));
         assert!(!fault("c2VjcmV0").contains("c2VjcmV0"));
     }
 
