@@ -5,7 +5,9 @@
 //!   └──── netcombiner show | down ──── nc0.sock, nc0.pid ───────────┘
 //! ```
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, exit};
 use std::sync::Arc;
@@ -17,10 +19,13 @@ use netcombiner::core::snapshot::Snapshot;
 use netcombiner::process::daemon::{Daemonised, Readiness, daemonise};
 use netcombiner::process::lock::{self, Lock};
 use netcombiner::process::run_dir::RunDir;
+use netcombiner::process::{logging, service};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getsid};
+use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tracing::Level;
 
 const ROLE: &str = "NETCOMBINER_TEST_ROLE";
 const RUN_DIR: &str = "NETCOMBINER_TEST_RUN_DIR";
@@ -29,25 +34,15 @@ fn main() {
     if let Ok(role) = std::env::var(ROLE) {
         play(&role);
     }
-    let cases: [(&str, fn(&Path)); 3] = [
-        (
-            "started once, asked and stopped",
-            started_once_asked_and_stopped,
-        ),
-        (
-            "killed, and no obstacle to the next",
-            killed_and_no_obstacle_to_the_next,
-        ),
-        (
-            "a failing start is told to who waits",
-            a_failing_start_is_told_to_who_waits,
-        ),
-    ];
-    for (name, case) in cases {
-        let dir = tempfile::tempdir().expect("a directory");
-        case(dir.path());
-        println!("test {name} ... ok");
-    }
+    started_once_asked_and_stopped(directory().path());
+    killed_and_no_obstacle_to_the_next(directory().path());
+    failing_start_told_to_who_waits(directory().path());
+    lines_marked_for_the_journal_only(directory().path());
+    service_manager_told(directory().path());
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
 }
 
 fn nc0() -> InterfaceName {
@@ -56,12 +51,17 @@ fn nc0() -> InterfaceName {
 
 /// Starts a daemon that plays `role`; returns when its parent has ended.
 fn start(role: &str, dir: &Path) -> (i32, String) {
+    finished(program(role, dir))
+}
+
+/// This program in another role.
+fn program(role: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command
         .env(ROLE, role)
         .env(RUN_DIR, dir)
         .env_remove("NOTIFY_SOCKET");
-    finished(command)
+    command
 }
 
 fn netcombiner(args: &[&str], dir: &Path) -> (i32, String) {
@@ -126,7 +126,7 @@ fn killed_and_no_obstacle_to_the_next(dir: &Path) {
     assert_eq!(netcombiner(&["down", "nc0"], dir), (0, String::new()));
 }
 
-fn a_failing_start_is_told_to_who_waits(dir: &Path) {
+fn failing_start_told_to_who_waits(dir: &Path) {
     assert_eq!(start("fail", dir), (1, "no interface today\n".to_owned()));
     let (code, text) = start("vanish", dir);
     assert_eq!(code, 1);
@@ -136,8 +136,64 @@ fn a_failing_start_is_told_to_who_waits(dir: &Path) {
     );
 }
 
+fn lines_marked_for_the_journal_only(dir: &Path) {
+    let path = dir.join("log");
+    let logged = |stream: &str| {
+        let log = File::create(&path).expect("created");
+        let mut command = program("log", dir);
+        command.env("JOURNAL_STREAM", stream).stderr(log);
+        assert!(command.status().expect("started").success());
+        fs::read_to_string(&path).expect("text")
+    };
+    let elsewhere = logged("1:2");
+    assert!(elsewhere.contains("Z INFO  nc0: ours\n"), "{elsewhere}");
+    let metadata = fs::metadata(&path).expect("there");
+    let journal = logged(&format!("{}:{}", metadata.dev(), metadata.ino()));
+    assert_eq!(journal, "<6>nc0: ours\n<4>nc0: theirs\n");
+}
+
+fn service_manager_told(dir: &Path) {
+    let path = dir.join("notify");
+    let manager = UnixDatagram::bind(&path).expect("bound");
+    let mut command = program("notify", dir);
+    command.env("NOTIFY_SOCKET", &path);
+    assert!(command.status().expect("started").success());
+    let mut words = String::new();
+    for _ in 0..3 {
+        let mut word = [0; 256];
+        let len = manager.recv(&mut word).expect("sent");
+        words.push_str(std::str::from_utf8(&word[..len]).expect("text"));
+    }
+    let (before, after) = words.split_once("MONOTONIC_USEC=").expect("the time");
+    assert_eq!(before, "READY=1\nRELOADING=1\n");
+    assert!(after.ends_with("\nSTOPPING=1\n"), "{after}");
+}
+
 /// What the spawned program does instead of testing.
 fn play(role: &str) -> ! {
+    match role {
+        "log" => log(),
+        "notify" => {
+            Readiness::foreground()
+                .ready()
+                .expect("nothing to turn away");
+            service::reloading();
+            service::stopping();
+        }
+        role => daemon(role),
+    }
+    exit(0)
+}
+
+fn log() {
+    logging::init(&nc0(), Level::INFO, false).expect("the first log");
+    tracing::info!(target: "netcombiner::core", "ours");
+    tracing::debug!(target: "netcombiner::core", "too small");
+    tracing::info!(target: "netlink", "too small");
+    tracing::warn!(target: "netlink", "theirs");
+}
+
+fn daemon(role: &str) {
     let readiness = match daemonise().expect("forked") {
         Daemonised::Parent(Ok(())) => exit(0),
         Daemonised::Parent(Err(why)) => {
@@ -153,7 +209,6 @@ fn play(role: &str) -> ! {
             .expect("somebody waits"),
         _ => exit(7),
     }
-    exit(0)
 }
 
 fn serve(readiness: Readiness) {
