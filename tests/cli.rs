@@ -18,17 +18,9 @@ fn netcombiner(args: &[&str]) -> Command {
 
 /// Exit code, standard output and standard error.
 fn outcome(command: &mut Command) -> (i32, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().expect("started");
+    let Output { status, stdout, stderr } = command.output().expect("started");
     let text = |bytes| String::from_utf8(bytes).expect("text");
-    (
-        status.code().expect("not killed"),
-        text(stdout),
-        text(stderr),
-    )
+    (status.code().expect("not killed"), text(stdout), text(stderr))
 }
 
 fn config(dir: &Path, text: &str) -> PathBuf {
@@ -45,19 +37,15 @@ fn shown(path: &Path) -> &str {
 #[test]
 fn check_counts_the_links_of_a_good_file() {
     let dir = tempfile::tempdir().expect("a directory");
-    let path = config(
-        dir.path(),
-        &format!("[Host]\nKey={KEY}\n[Peer]\nLocalPort=9\n"),
-    );
+    let path = config(dir.path(), &format!("[Host]\nKey={KEY}\n[Peer]\nLocalPort=9\n"));
     let path = shown(&path);
     let fine = (0, format!("{path}: OK, 1 link\n"), String::new());
     assert_eq!(outcome(&mut netcombiner(&["check", path])), fine);
 
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("changed");
     let (code, _, stderr) = outcome(&mut netcombiner(&["check", path]));
-    let warning = format!(
-        "netcombiner: warning: nc0: {path} is open to others than its owner: chmod 600 {path}\n"
-    );
+    let warning =
+        format!("netcombiner: warning: nc0: {path} is open to others than its owner: chmod 600 {path}\n");
     assert_eq!((code, stderr), (0, warning));
 }
 
@@ -69,39 +57,23 @@ fn check_prints_every_error() {
     let errors = "netcombiner: nc0:3: Host.MTU invalid: auto or min 576; given 1\n\
                   netcombiner: nc0:5: Peer[1].LocalPort invalid: max 65535; given 74523\n";
     let expected = (1, String::new(), errors.to_owned());
-    assert_eq!(
-        outcome(&mut netcombiner(&["check", shown(&path)])),
-        expected
-    );
+    assert_eq!(outcome(&mut netcombiner(&["check", shown(&path)])), expected);
 }
 
 #[test]
 fn senseless_arguments_exit_with_2() {
-    let cases: [&[&str]; 5] = [
-        &[],
-        &["a name"],
-        &["sixteen-letters-"],
-        &["nc0", "--frobnicate"],
-        &["nc0", "--log-level", "loud"],
-    ];
+    let cases: [&[&str]; 5] =
+        [&[], &["a name"], &["sixteen-letters-"], &["nc0", "--frobnicate"], &["nc0", "--log-level", "loud"]];
     for args in cases {
         let (code, stdout, stderr) = outcome(&mut netcombiner(args));
         assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}");
-        assert!(
-            stderr.contains("--help") || stderr.contains("Usage:"),
-            "{stderr}"
-        );
+        assert!(stderr.contains("--help") || stderr.contains("Usage:"), "{stderr}");
     }
 }
 
 #[test]
 fn every_subcommand_explains_itself() {
-    for args in [
-        &["--help"][..],
-        &["check", "--help"],
-        &["genkey", "--help"],
-        &["show", "--help"],
-    ] {
+    for args in [&["--help"][..], &["check", "--help"], &["genkey", "--help"], &["show", "--help"]] {
         let (code, stdout, _) = outcome(&mut netcombiner(args));
         assert_eq!(code, 0, "{args:?}");
         assert!(stdout.contains("Example"), "{stdout}");
@@ -126,10 +98,7 @@ fn genkey_warns_of_a_file_that_others_can_read() {
         let file = File::create(&path).expect("created");
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changed");
         let (code, _, stderr) = {
-            let output = netcombiner(&["genkey"])
-                .stdout(file)
-                .output()
-                .expect("started");
+            let output = netcombiner(&["genkey"]).stdout(file).output().expect("started");
             let stderr = String::from_utf8(output.stderr).expect("text");
             (output.status.code(), (), stderr)
         };
@@ -144,35 +113,19 @@ fn genkey_warns_of_a_file_that_others_can_read() {
 fn a_portal_that_does_not_run_cannot_be_asked() {
     let dir = tempfile::tempdir().expect("a directory");
     let run_dir = format!("--run-dir={}", dir.path().display());
-    let not_running = (
-        1,
-        String::new(),
-        "netcombiner: nc0 is not running\n".to_owned(),
-    );
+    let not_running = (1, String::new(), "netcombiner: nc0 is not running\n".to_owned());
     for command in ["show", "down", "reload"] {
         let asked = outcome(&mut netcombiner(&[command, "nc0", &run_dir]));
         assert_eq!(asked, not_running, "{command}");
     }
     // The standard library's listener leaves its file, as a killed portal does.
     drop(UnixListener::bind(dir.path().join("nc0.sock")).expect("bound"));
-    assert_eq!(
-        outcome(&mut netcombiner(&["show", "nc0", &run_dir])),
-        not_running
-    );
+    assert_eq!(outcome(&mut netcombiner(&["show", "nc0", &run_dir])), not_running);
 
-    let nobody = format!(
-        "netcombiner: no portal is running in {}\n",
-        dir.path().display()
-    );
-    assert_eq!(
-        outcome(&mut netcombiner(&["show", &run_dir])),
-        (0, String::new(), nobody.clone())
-    );
+    let nobody = format!("netcombiner: no portal is running in {}\n", dir.path().display());
+    assert_eq!(outcome(&mut netcombiner(&["show", &run_dir])), (0, String::new(), nobody.clone()));
     let none = (0, "[]\n".to_owned(), nobody);
-    assert_eq!(
-        outcome(&mut netcombiner(&["show", "--json", &run_dir])),
-        none
-    );
+    assert_eq!(outcome(&mut netcombiner(&["show", "--json", &run_dir])), none);
 }
 
 #[test]
@@ -182,8 +135,7 @@ fn a_start_without_a_good_configuration_says_what_to_do() {
     let (code, _, stderr) = outcome(&mut netcombiner(&["nc0", "--config", shown(&missing)]));
     assert_eq!(code, 1);
     if stderr.contains("CAP_NET_ADMIN") {
-        let expected =
-            "netcombiner: nc0: creating the interface needs CAP_NET_ADMIN; run as root\n";
+        let expected = "netcombiner: nc0: creating the interface needs CAP_NET_ADMIN; run as root\n";
         assert_eq!(stderr, expected);
         return;
     }

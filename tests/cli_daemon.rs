@@ -57,10 +57,7 @@ fn start(role: &str, dir: &Path) -> (i32, String) {
 /// This program in another role.
 fn program(role: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command
-        .env(ROLE, role)
-        .env(RUN_DIR, dir)
-        .env_remove("NOTIFY_SOCKET");
+    command.env(ROLE, role).env(RUN_DIR, dir).env_remove("NOTIFY_SOCKET");
     command
 }
 
@@ -92,10 +89,7 @@ fn started_once_asked_and_stopped(dir: &Path) {
     assert_eq!(code, 0);
     assert!(text.starts_with("interface: nc0\n"), "{text}");
     let (_, json) = netcombiner(&["show", "nc0", "--json"], dir);
-    assert_eq!(
-        serde_json::from_str::<Snapshot>(&json).expect("JSON"),
-        snapshot()
-    );
+    assert_eq!(serde_json::from_str::<Snapshot>(&json).expect("JSON"), snapshot());
 
     let refused = "netcombiner: nc0:1: no\nnetcombiner: nc0:2: never\n".to_owned();
     assert_eq!(netcombiner(&["reload", "nc0"], dir), (1, refused));
@@ -110,11 +104,7 @@ fn killed_and_no_obstacle_to_the_next(dir: &Path) {
     assert_eq!(start("serve", dir), (0, String::new()));
     let pid_file = dir.join("nc0.pid");
     let pid = lock::pid(&pid_file).expect("a process id");
-    kill(
-        Pid::from_raw(i32::try_from(pid).expect("in range")),
-        Signal::SIGKILL,
-    )
-    .expect("killed");
+    kill(Pid::from_raw(i32::try_from(pid).expect("in range")), Signal::SIGKILL).expect("killed");
 
     assert!(fs::exists(dir.join("nc0.sock")).expect("readable"));
     let gone = "netcombiner: nc0 is not running\n".to_owned();
@@ -130,10 +120,7 @@ fn failing_start_told_to_who_waits(dir: &Path) {
     assert_eq!(start("fail", dir), (1, "no interface today\n".to_owned()));
     let (code, text) = start("vanish", dir);
     assert_eq!(code, 1);
-    assert!(
-        text.starts_with("the daemon ended before it was ready (exit code 7); "),
-        "{text}"
-    );
+    assert!(text.starts_with("the daemon ended before it was ready (exit code 7); "), "{text}");
 }
 
 fn lines_marked_for_the_journal_only(dir: &Path) {
@@ -174,9 +161,7 @@ fn play(role: &str) -> ! {
     match role {
         "log" => log(),
         "notify" => {
-            Readiness::foreground()
-                .ready()
-                .expect("nothing to turn away");
+            Readiness::foreground().ready().expect("nothing to turn away");
             service::reloading();
             service::stopping();
         }
@@ -204,9 +189,7 @@ fn daemon(role: &str) {
     };
     match role {
         "serve" => serve(readiness),
-        "fail" => readiness
-            .failed("no interface today")
-            .expect("somebody waits"),
+        "fail" => readiness.failed("no interface today").expect("somebody waits"),
         _ => exit(7),
     }
 }
@@ -221,10 +204,7 @@ fn serve(readiness: Readiness) {
             exit(1)
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let listener = Listener::bind(&run_dir.socket(&nc0())).expect("bound");
     readiness.ready().expect("told");
     let portal = Arc::new(Portal::default());
@@ -232,9 +212,7 @@ fn serve(readiness: Readiness) {
         // A test that fails leaves nobody to stop this.
         let _ = timeout(Duration::from_secs(60), portal.stopped.notified()).await;
     };
-    runtime
-        .block_on(control::serve(listener, Arc::clone(&portal), stopped))
-        .expect("served");
+    runtime.block_on(control::serve(listener, Arc::clone(&portal), stopped)).expect("served");
 }
 
 #[derive(Default)]
@@ -257,9 +235,5 @@ impl Handler for Portal {
 }
 
 fn snapshot() -> Snapshot {
-    Snapshot {
-        interface: "nc0".into(),
-        uptime_seconds: 1.5,
-        ..Snapshot::default()
-    }
+    Snapshot { interface: "nc0".into(), uptime_seconds: 1.5, ..Snapshot::default() }
 }

@@ -29,11 +29,7 @@ fn both_sides_load_and_fit() {
         for (own, other) in local.host.addresses.iter().zip(&remote.host.addresses) {
             assert_ne!(own.address(), other.address(), "{shown}");
         }
-        assert_eq!(
-            local.host.addresses.len(),
-            remote.host.addresses.len(),
-            "{shown}"
-        );
+        assert_eq!(local.host.addresses.len(), remote.host.addresses.len(), "{shown}");
         reaches(&local.peers, &remote.peers);
         reaches(&remote.peers, &local.peers);
     }

@@ -153,10 +153,7 @@ mod tests {
     fn every_subcommand_has_an_example() {
         for command in Args::command().get_subcommands() {
             let help = command.get_after_help().expect("help").to_string();
-            assert!(
-                help.contains(&format!("netcombiner {}", command.get_name())),
-                "{help}"
-            );
+            assert!(help.contains(&format!("netcombiner {}", command.get_name())), "{help}");
         }
     }
 }

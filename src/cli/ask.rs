@@ -16,21 +16,13 @@ const DOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two looks whether a portal has ended.
 const DOWN_POLL: Duration = Duration::from_millis(50);
 
-pub(super) fn show(
-    run: &RunArgs,
-    interface: Option<&InterfaceName>,
-    json: bool,
-) -> Result<(), Failure> {
+pub(super) fn show(run: &RunArgs, interface: Option<&InterfaceName>, json: bool) -> Result<(), Failure> {
     let run_dir = run_dir(run)?;
     match interface {
         Some(interface) => {
             let snapshot = control::show(&run_dir.socket(interface))
                 .map_err(|error| Failure::asking(interface, &error))?;
-            print_out(&if json {
-                to_json(&snapshot)?
-            } else {
-                control::render(&snapshot)
-            })
+            print_out(&if json { to_json(&snapshot)? } else { control::render(&snapshot) })
         }
         None => show_all(&run_dir, json),
     }
@@ -40,9 +32,8 @@ pub(super) fn show(
 /// they are dead.
 fn show_all(run_dir: &RunDir, json: bool) -> Result<(), Failure> {
     let shown = run_dir.path().display();
-    let interfaces = run_dir
-        .interfaces()
-        .map_err(|error| Failure::new(format!("cannot list {shown}: {error}")))?;
+    let interfaces =
+        run_dir.interfaces().map_err(|error| Failure::new(format!("cannot list {shown}: {error}")))?;
     let mut snapshots = Vec::new();
     let mut failures = Vec::new();
     for interface in &interfaces {
@@ -71,23 +62,18 @@ fn show_all(run_dir: &RunDir, json: bool) -> Result<(), Failure> {
 }
 
 pub(super) fn reload(run: &RunArgs, interface: &InterfaceName) -> Result<(), Failure> {
-    control::reload(&run_dir(run)?.socket(interface))
-        .map_err(|error| Failure::asking(interface, &error))
+    control::reload(&run_dir(run)?.socket(interface)).map_err(|error| Failure::asking(interface, &error))
 }
 
 /// Asks the portal to stop and waits until it has given up its lock, the last thing it does.
 pub(super) fn down(run: &RunArgs, interface: &InterfaceName) -> Result<(), Failure> {
     let run_dir = run_dir(run)?;
-    control::down(&run_dir.socket(interface))
-        .map_err(|error| Failure::asking(interface, &error))?;
+    control::down(&run_dir.socket(interface)).map_err(|error| Failure::asking(interface, &error))?;
     let lock_file = run_dir.pid_file(interface);
     let asked = Instant::now();
     loop {
         let held = lock::is_held(&lock_file).map_err(|error| {
-            Failure::new(format!(
-                "{interface}: cannot read {}: {error}",
-                lock_file.display()
-            ))
+            Failure::new(format!("{interface}: cannot read {}: {error}", lock_file.display()))
         })?;
         if !held {
             return Ok(());

@@ -35,11 +35,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
         None => up::run(args.up, up),
         Some(Command::Check { file }) => check(&file),
         Some(Command::Genkey) => genkey::run(),
-        Some(Command::Show {
-            interface,
-            json,
-            run,
-        }) => ask::show(&run, interface.as_ref(), json),
+        Some(Command::Show { interface, json, run }) => ask::show(&run, interface.as_ref(), json),
         Some(Command::Reload { interface, run }) => ask::reload(&run, &interface),
         Some(Command::Down { interface, run }) => ask::down(&run, &interface),
     };

@@ -44,9 +44,7 @@ pub type UpResult = Result<(), Box<dyn Error>>;
 
 pub(super) fn run(args: UpArgs, up: fn(Up) -> UpResult) -> Result<(), Failure> {
     // clap has seen to it that there is one.
-    let interface = args
-        .interface
-        .ok_or_else(|| Failure::new("the name of an interface is missing"))?;
+    let interface = args.interface.ok_or_else(|| Failure::new("the name of an interface is missing"))?;
     if !privilege::may_administer_network() {
         return Err(Failure::new(format!(
             "{interface}: creating the interface needs CAP_NET_ADMIN; run as root"

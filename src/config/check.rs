@@ -43,20 +43,13 @@ fn names(draft: &Draft, earlier: &[Draft], report: &mut Report) {
     );
     match draft.name_line {
         Some(line) => report.error(line, format!("Peer[{section}].Name repeated: {taken}")),
-        None => report.error(
-            draft.line,
-            format!("Peer[{section}].Name missing: by default {taken}"),
-        ),
+        None => report.error(draft.line, format!("Peer[{section}].Name missing: by default {taken}")),
     }
 }
 
 fn endpoints(draft: &Draft, earlier: &[Draft], report: &mut Report) {
     let clashes = |other: &&Draft| {
-        if draft.peer.initiates() {
-            is_same_path(draft, other)
-        } else {
-            is_same_listener(draft, other)
-        }
+        if draft.peer.initiates() { is_same_path(draft, other) } else { is_same_listener(draft, other) }
     };
     let comparable = |other: &&Draft| other.has_endpoints && draft.has_endpoints;
     let Some(other) = earlier.iter().filter(comparable).find(clashes) else {

@@ -78,11 +78,7 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(file: &str) -> Report {
-        Report {
-            file: file.to_owned(),
-            errors: Vec::new(),
-            warnings: Vec::new(),
-        }
+        Report { file: file.to_owned(), errors: Vec::new(), warnings: Vec::new() }
     }
 
     pub(super) fn error(&mut self, line: impl Into<Option<usize>>, message: impl Into<String>) {
@@ -102,19 +98,12 @@ impl Report {
             _ => {
                 debug_assert!(!self.errors.is_empty(), "no value and no error");
                 self.errors.sort_by_key(|e| e.line.unwrap_or(usize::MAX));
-                Err(Errors {
-                    errors: self.errors,
-                    warnings: self.warnings,
-                })
+                Err(Errors { errors: self.errors, warnings: self.warnings })
             }
         }
     }
 
     fn diagnostic(&self, line: Option<usize>, message: String) -> Diagnostic {
-        Diagnostic {
-            file: self.file.clone(),
-            line,
-            message,
-        }
+        Diagnostic { file: self.file.clone(), line, message }
     }
 }

@@ -70,11 +70,7 @@ impl<'a> Fields<'a> {
             };
             report.error(entry.line, format!("{place}.{} unknown: {hint}", entry.key));
         }
-        Fields {
-            section,
-            place,
-            report,
-        }
+        Fields { section, place, report }
     }
 
     /// Line of the section's header.
@@ -85,10 +81,7 @@ impl<'a> Fields<'a> {
     /// Every entry with this key.
     pub(super) fn all(&self, key: &str) -> impl Iterator<Item = &'a Entry> + use<'a> {
         let key = key.to_owned();
-        self.section
-            .entries
-            .iter()
-            .filter(move |entry| entry.key.eq_ignore_ascii_case(&key))
+        self.section.entries.iter().filter(move |entry| entry.key.eq_ignore_ascii_case(&key))
     }
 
     /// The first entry with this key; reports any further ones.
@@ -96,21 +89,13 @@ impl<'a> Fields<'a> {
         let mut entries = self.all(key);
         let first = entries.next()?;
         for again in entries {
-            self.error(
-                again.line,
-                key,
-                &format!("repeated: already given on line {}", first.line),
-            );
+            self.error(again.line, key, &format!("repeated: already given on line {}", first.line));
         }
         Some(first)
     }
 
     /// The value of a key that may be given once. `parse` says in its error what is allowed.
-    pub(super) fn parsed<T>(
-        &mut self,
-        key: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Field<T> {
+    pub(super) fn parsed<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Field<T> {
         let Some(entry) = self.one(key) else {
             return Field::Absent;
         };
@@ -130,16 +115,8 @@ impl<'a> Fields<'a> {
             given.truncate(at);
             given.push('…');
         }
-        let comment = if given.contains(" ;") {
-            " (a comment after a value starts with #)"
-        } else {
-            ""
-        };
-        self.error(
-            line,
-            key,
-            &format!("invalid: {allowed}; given {given}{comment}"),
-        );
+        let comment = if given.contains(" ;") { " (a comment after a value starts with #)" } else { "" };
+        self.error(line, key, &format!("invalid: {allowed}; given {given}{comment}"));
     }
 
     /// Reports that a key is not there, at the section's line.
@@ -149,7 +126,6 @@ impl<'a> Fields<'a> {
 
     /// Reports any other fault of a key.
     pub(super) fn error(&mut self, line: usize, key: &str, fault: &str) {
-        self.report
-            .error(line, format!("{}.{key} {fault}", self.place));
+        self.report.error(line, format!("{}.{key} {fault}", self.place));
     }
 }

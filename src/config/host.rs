@@ -6,17 +6,8 @@ use super::fields::{Field, Fields};
 use super::value::{self, MIN_IPV6_MTU};
 use super::{Cidr, Hooks, Host, Key, Mtu, Protection, load};
 
-pub(super) const KEYS: &[&str] = &[
-    "Key",
-    "KeyFile",
-    "Protection",
-    "Address",
-    "MTU",
-    "PreUp",
-    "PostUp",
-    "PreDown",
-    "PostDown",
-];
+pub(super) const KEYS: &[&str] =
+    &["Key", "KeyFile", "Protection", "Address", "MTU", "PreUp", "PostUp", "PreDown", "PostDown"];
 
 /// Reads the section; whatever is wrong with it is reported. `None` if that leaves no host.
 pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
@@ -86,10 +77,8 @@ fn protection(fields: &mut Fields, key: Field<Key>) -> Option<Protection> {
         (Kind::None, key) => Some(Protection::None { key: key.value() }),
         (Kind::Mac, Field::Given(key, _)) => Some(Protection::Mac { key }),
         (Kind::Mac, Field::Absent) => {
-            fields.missing(
-                "Key",
-                "Protection = mac needs Key or KeyFile; make one with `netcombiner genkey`",
-            );
+            fields
+                .missing("Key", "Protection = mac needs Key or KeyFile; make one with `netcombiner genkey`");
             None
         }
     }

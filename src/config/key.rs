@@ -40,16 +40,12 @@ impl FromStr for Key {
     /// Reads the text form. The error says what is allowed and never repeats what was given.
     fn from_str(text: &str) -> Result<Key, String> {
         const ALLOWED: &str = "32 bytes in base64, made by `netcombiner genkey`";
-        let bytes = STANDARD.decode(text).map(Zeroizing::new).map_err(|_| {
-            format!(
-                "{ALLOWED}; given {} characters that are none",
-                text.chars().count()
-            )
-        })?;
-        let bytes: [u8; Key::LEN] = bytes
-            .as_slice()
-            .try_into()
-            .map_err(|_| format!("{ALLOWED}; given {} bytes", bytes.len()))?;
+        let bytes = STANDARD
+            .decode(text)
+            .map(Zeroizing::new)
+            .map_err(|_| format!("{ALLOWED}; given {} characters that are none", text.chars().count()))?;
+        let bytes: [u8; Key::LEN] =
+            bytes.as_slice().try_into().map_err(|_| format!("{ALLOWED}; given {} bytes", bytes.len()))?;
         Ok(Key(bytes))
     }
 }

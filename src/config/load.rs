@@ -34,10 +34,7 @@ impl Config {
     /// # Errors
     ///
     /// As [`Config::load`].
-    pub fn load_for(
-        interface: &InterfaceName,
-        path: &Path,
-    ) -> Result<(Config, Vec<Warning>), Errors> {
+    pub fn load_for(interface: &InterfaceName, path: &Path) -> Result<(Config, Vec<Warning>), Errors> {
         load(path, Some(interface))
     }
 
@@ -47,11 +44,7 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong with the text and its key file.
-    pub fn parse(
-        file_name: &str,
-        text: &str,
-        base_dir: &Path,
-    ) -> Result<(Config, Vec<Warning>), Errors> {
+    pub fn parse(file_name: &str, text: &str, base_dir: &Path) -> Result<(Config, Vec<Warning>), Errors> {
         let mut report = Report::new(file_name);
         let config = read(text, base_dir, file_name.parse().ok().as_ref(), &mut report);
         report.conclude(config)
@@ -78,12 +71,7 @@ fn file_name(path: &Path) -> String {
     name.to_string_lossy().into_owned()
 }
 
-fn read(
-    text: &str,
-    base_dir: &Path,
-    own: Option<&InterfaceName>,
-    report: &mut Report,
-) -> Option<Config> {
+fn read(text: &str, base_dir: &Path, own: Option<&InterfaceName>, report: &mut Report) -> Option<Config> {
     let sections = text::sections(text, report);
     let mut hosts: Vec<&Section> = Vec::new();
     let mut peers: Vec<&Section> = Vec::new();
@@ -98,10 +86,7 @@ fn read(
         Some((first, others)) => {
             for again in others {
                 let first = first.line;
-                report.error(
-                    again.line,
-                    format!("[Host] repeated: first on line {first}"),
-                );
+                report.error(again.line, format!("[Host] repeated: first on line {first}"));
             }
             let elsewhere = ("Peer", peer::KEYS);
             let mut fields = Fields::new(first, "Host".into(), host::KEYS, elsewhere, report);
@@ -113,16 +98,10 @@ fn read(
         }
     };
     if peers.is_empty() {
-        report.error(
-            None,
-            "[Peer] missing: each link to the other portal needs one",
-        );
+        report.error(None, "[Peer] missing: each link to the other portal needs one");
     }
     if let Some(first_too_many) = peers.get(MAX_PEERS) {
-        let fault = format!(
-            "[Peer] refused: max {MAX_PEERS} links; given {}",
-            peers.len()
-        );
+        let fault = format!("[Peer] refused: max {MAX_PEERS} links; given {}", peers.len());
         report.error(first_too_many.line, fault);
     }
     let mut drafts = Vec::new();
@@ -151,9 +130,7 @@ pub(super) fn key_file(base_dir: &Path, entry: &Entry, report: &mut Report) -> R
     }
     let path = base_dir.join(&entry.value);
     let text = read_private(&path, MAX_KEY_FILE_LEN, Some(entry.line), report)?;
-    text.trim()
-        .parse::<Key>()
-        .map_err(|fault| format!("{} must hold {fault}", path.display()))
+    text.trim().parse::<Key>().map_err(|fault| format!("{} must hold {fault}", path.display()))
 }
 
 /// The text of a file that should be its owner's alone; if it is not, that is worth a warning.
@@ -176,23 +153,15 @@ fn read_private(
         report.warning(line, fault);
     }
     let mut bytes = Zeroizing::new(Vec::new());
-    file.take(max_len + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    file.take(max_len + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > max_len {
         return Err(format!("cannot read {shown}: more than {max_len} bytes"));
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
         Err(error) => {
-            let lines = bytes[..error.valid_up_to()]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count();
-            Err(format!(
-                "cannot read {shown}: not UTF-8 on line {}",
-                lines + 1
-            ))
+            let lines = bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count();
+            Err(format!("cannot read {shown}: not UTF-8 on line {}", lines + 1))
         }
     }
 }

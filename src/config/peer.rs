@@ -83,10 +83,7 @@ pub(super) fn read(fields: &mut Fields, section: usize) -> Draft {
             local_address: local_address.value(),
             local_port: local_port.value().unwrap_or(0),
             interface: interface.value(),
-            remote: host
-                .value()
-                .zip(port.value())
-                .map(|(host, port)| Remote { host, port }),
+            remote: host.value().zip(port.value()).map(|(host, port)| Remote { host, port }),
             congestion_control,
             metric: metric.value().unwrap_or(0),
             keep_alive: keep_alive.value().unwrap_or(keep_alive_default),
@@ -95,9 +92,7 @@ pub(super) fn read(fields: &mut Fields, section: usize) -> Draft {
 }
 
 fn congestion_control(fields: &mut Fields, method: &Field<Method>) -> CongestionControl {
-    let given = fields.parsed("CongestionControl", |text| {
-        text.parse::<CongestionControl>()
-    });
+    let given = fields.parsed("CongestionControl", |text| text.parse::<CongestionControl>());
     if let Field::Given(Method::Tcp, _) = method {
         if let Some(line) = given.line() {
             let fault = "refused: on a TCP link the kernel does it; leave the line out";
@@ -110,8 +105,7 @@ fn congestion_control(fields: &mut Fields, method: &Field<Method>) -> Congestion
 
 /// IPv4 cannot reach IPv6, nor the other way round.
 fn same_family(fields: &mut Fields, local: &Field<IpAddr>, host: &Field<RemoteHost>) {
-    let (Field::Given(local, line), Field::Given(RemoteHost::Address(remote), _)) = (local, host)
-    else {
+    let (Field::Given(local, line), Field::Given(RemoteHost::Address(remote), _)) = (local, host) else {
         return;
     };
     if local.is_ipv4() != remote.is_ipv4() {
@@ -123,10 +117,7 @@ fn same_family(fields: &mut Fields, local: &Field<IpAddr>, host: &Field<RemoteHo
 
 fn port_to_listen_on(fields: &mut Fields, local_port: &Field<u16>) {
     match local_port {
-        Field::Absent => fields.missing(
-            "LocalPort",
-            "a link without RemoteHost listens and needs its port",
-        ),
+        Field::Absent => fields.missing("LocalPort", "a link without RemoteHost listens and needs its port"),
         Field::Given(0, line) => {
             let allowed = "min 1 on a link that listens (without RemoteHost)";
             fields.invalid(*line, "LocalPort", allowed, "0");

@@ -36,14 +36,11 @@ proptest! {
 }
 
 fn word() -> impl Strategy<Value = String> {
-    let keys = host::KEYS
-        .iter()
-        .chain(peer::KEYS)
-        .map(|key| format!("{key} ="));
+    let keys = host::KEYS.iter().chain(peer::KEYS).map(|key| format!("{key} ="));
     let others = [
-        "[Host]", "[Peer]", "[", "]", "=", ":", "#", ";", "\n", "\n", "\n", " ", "\r", "\"", "'",
-        "\\", ",", "/", "0", "1", "65536", "nc0", "::1", "10.0.0.1", "UDP", "TCP", "off", "auto",
-        "mac", "none", "é", "\u{feff}", "\0",
+        "[Host]", "[Peer]", "[", "]", "=", ":", "#", ";", "\n", "\n", "\n", " ", "\r", "\"", "'", "\\", ",",
+        "/", "0", "1", "65536", "nc0", "::1", "10.0.0.1", "UDP", "TCP", "off", "auto", "mac", "none", "é",
+        "\u{feff}", "\0",
     ];
     let words: Vec<String> = keys.chain(others.map(str::to_owned)).collect();
     proptest::sample::select(words)
@@ -66,18 +63,11 @@ fn config() -> impl Strategy<Value = Config> {
 
 fn host() -> impl Strategy<Value = Host> {
     let mtu = prop_oneof![Just(Mtu::Auto), (1280..=u16::MAX).prop_map(Mtu::Fixed)];
-    (protection(), vec(cidr(), 0..5), mtu, hooks()).prop_map(
-        |(protection, mut addresses, mtu, hooks)| {
-            let mut seen = BTreeSet::new();
-            addresses.retain(|cidr| seen.insert(cidr.address()));
-            Host {
-                protection,
-                addresses,
-                mtu,
-                hooks,
-            }
-        },
-    )
+    (protection(), vec(cidr(), 0..5), mtu, hooks()).prop_map(|(protection, mut addresses, mtu, hooks)| {
+        let mut seen = BTreeSet::new();
+        addresses.retain(|cidr| seen.insert(cidr.address()));
+        Host { protection, addresses, mtu, hooks }
+    })
 }
 
 fn protection() -> impl Strategy<Value = Protection> {
@@ -98,11 +88,7 @@ fn address() -> impl Strategy<Value = IpAddr> {
 
 fn cidr() -> impl Strategy<Value = Cidr> {
     (address(), 0..=128u8).prop_map(|(address, prefix)| {
-        let prefix = if address.is_ipv4() {
-            prefix % 33
-        } else {
-            prefix
-        };
+        let prefix = if address.is_ipv4() { prefix % 33 } else { prefix };
         format!("{address}/{prefix}").parse().expect("a valid CIDR")
     })
 }
@@ -112,19 +98,12 @@ fn hooks() -> impl Strategy<Value = Hooks> {
     let command = "[^\\p{C}\\p{Z}#]([^\\p{C}\\p{Z}]|[;\"'\\\\= ]){0,20}[^\\p{C}\\p{Z}#]"
         .prop_filter("no comment", |c| !c.contains(" #") && !c.starts_with(';'));
     let commands = || vec(command.clone(), 0..3);
-    (commands(), commands(), commands(), commands()).prop_map(
-        |(pre_up, post_up, pre_down, post_down)| Hooks {
-            pre_up,
-            post_up,
-            pre_down,
-            post_down,
-        },
-    )
+    (commands(), commands(), commands(), commands())
+        .prop_map(|(pre_up, post_up, pre_down, post_down)| Hooks { pre_up, post_up, pre_down, post_down })
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
-    let interface =
-        option::of("(eth|wwan)[0-9]{1,3}".prop_map(|name| name.parse().expect("valid")));
+    let interface = option::of("(eth|wwan)[0-9]{1,3}".prop_map(|name| name.parse().expect("valid")));
     let keep_alive = option::of((1..=u16::MAX).prop_map(|s| Duration::from_secs(s.into())));
     (
         prop_oneof![Just(String::new()), "[A-Za-z0-9_.-]{1,29}"],
@@ -137,35 +116,32 @@ fn peer() -> impl Strategy<Value = Peer> {
         any::<u8>(),
         keep_alive,
     )
-        .prop_map(
-            |(name, method, local, local_port, interface, remote, free, metric, keep_alive)| {
-                let local_address = match &remote {
-                    Some(Remote {
-                        host: RemoteHost::Address(remote),
-                        ..
-                    }) => local.filter(|local| local.is_ipv4() == remote.is_ipv4()),
-                    _ => local,
-                };
-                let congestion_control = match method {
-                    Method::Tcp => CongestionControl::Kernel,
-                    Method::Udp if free => CongestionControl::None,
-                    Method::Udp => CongestionControl::NewReno,
-                };
-                Peer {
-                    section: 0,
-                    name,
-                    method,
-                    local_address,
-                    // Steps of 17 leave room to add the number of the section.
-                    local_port: local_port / 17 * 17,
-                    interface,
-                    remote,
-                    congestion_control,
-                    metric,
-                    keep_alive,
+        .prop_map(|(name, method, local, local_port, interface, remote, free, metric, keep_alive)| {
+            let local_address = match &remote {
+                Some(Remote { host: RemoteHost::Address(remote), .. }) => {
+                    local.filter(|local| local.is_ipv4() == remote.is_ipv4())
                 }
-            },
-        )
+                _ => local,
+            };
+            let congestion_control = match method {
+                Method::Tcp => CongestionControl::Kernel,
+                Method::Udp if free => CongestionControl::None,
+                Method::Udp => CongestionControl::NewReno,
+            };
+            Peer {
+                section: 0,
+                name,
+                method,
+                local_address,
+                // Steps of 17 leave room to add the number of the section.
+                local_port: local_port / 17 * 17,
+                interface,
+                remote,
+                congestion_control,
+                metric,
+                keep_alive,
+            }
+        })
 }
 
 fn remote() -> impl Strategy<Value = Remote> {

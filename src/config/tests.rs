@@ -35,9 +35,8 @@ fn peers_errors(peers: &str) -> String {
 
 #[test]
 fn smallest_file_has_the_documented_defaults() {
-    let text = format!(
-        "[Host]\nKey={KEY}\n[Peer]\nRemoteHost=a.example\nRemotePort=1\n[Peer]\nLocalPort=9\n"
-    );
+    let text =
+        format!("[Host]\nKey={KEY}\n[Peer]\nRemoteHost=a.example\nRemotePort=1\n[Peer]\nLocalPort=9\n");
     let config = parse(&text).expect("valid");
     assert_eq!(config.host.protection.name(), "mac");
     assert_eq!(config.host.mtu, Mtu::Auto);
@@ -77,20 +76,11 @@ fn every_key_is_read() {
     assert_eq!(config.host.hooks.post_down, ["f"]);
 
     let peer = &config.peers[0];
-    assert_eq!(
-        (peer.name.as_str(), peer.method, peer.metric),
-        ("dsl", Method::Tcp, 255)
-    );
+    assert_eq!((peer.name.as_str(), peer.method, peer.metric), ("dsl", Method::Tcp, 255));
     assert_eq!(peer.local_address, "::1".parse::<IpAddr>().ok());
     assert_eq!(peer.local_port, 5);
-    assert_eq!(
-        peer.interface.as_ref().map(InterfaceName::as_str),
-        Some("eth0.7")
-    );
-    assert_eq!(
-        peer.remote.as_ref().map(Remote::to_string).as_deref(),
-        Some("[2001:db8::1]:6")
-    );
+    assert_eq!(peer.interface.as_ref().map(InterfaceName::as_str), Some("eth0.7"));
+    assert_eq!(peer.remote.as_ref().map(Remote::to_string).as_deref(), Some("[2001:db8::1]:6"));
     assert_eq!(peer.congestion_control, CongestionControl::Kernel);
     assert_eq!(peer.keep_alive, None);
 }
@@ -115,33 +105,18 @@ fn all_errors_come_at_once_in_the_order_of_the_lines() {
 
 #[test]
 fn faulty_lines() {
-    assert_eq!(
-        host_errors("Address"),
-        "nc0:3: neither [Section] nor Key = value"
-    );
-    assert_eq!(
-        host_errors("= 5"),
-        "nc0:3: neither [Section] nor Key = value"
-    );
-    assert_eq!(
-        host_errors("MTU : 5"),
-        "nc0:3: neither [Section] nor Key = value"
-    );
+    assert_eq!(host_errors("Address"), "nc0:3: neither [Section] nor Key = value");
+    assert_eq!(host_errors("= 5"), "nc0:3: neither [Section] nor Key = value");
+    assert_eq!(host_errors("MTU : 5"), "nc0:3: neither [Section] nor Key = value");
     assert_eq!(host_errors("MTU ="), "nc0:3: MTU has no value");
     assert_eq!(host_errors("MTU = # 1400"), "nc0:3: MTU has no value");
-    assert_eq!(
-        host_errors("PreUp = a\u{1b}b"),
-        "nc0:3: PreUp has a control character in its value"
-    );
+    assert_eq!(host_errors("PreUp = a\u{1b}b"), "nc0:3: PreUp has a control character in its value");
     let header = "nc0:3: not a section header; write [Host] or [Peer]";
     assert_eq!(host_errors("[Peer\nName = x"), header);
     assert_eq!(host_errors("[]"), header);
     assert_eq!(host_errors("[Peer] x"), header);
     let text = format!("MTU = 1400\n[Host]\nKey={KEY}\n[Peer]\nLocalPort=9");
-    assert_eq!(
-        parse(&text),
-        Err("nc0:1: MTU stands before any [Section]".into())
-    );
+    assert_eq!(parse(&text), Err("nc0:1: MTU stands before any [Section]".into()));
 }
 
 #[test]
@@ -161,34 +136,17 @@ fn sections_missing_or_repeated() {
         "nc0: [Host] missing: it holds the Key and the Address\n\
          nc0: [Peer] missing: each link to the other portal needs one"
     );
-    assert_eq!(
-        host_errors("[Host]"),
-        "nc0:3: [Host] repeated: first on line 1"
-    );
-    assert_eq!(
-        host_errors("[Gateway]"),
-        "nc0:3: [Gateway] unknown: there are [Host] and [Peer]"
-    );
-    let many: String = (1..=17)
-        .map(|port| format!("[Peer]\nLocalPort={port}\n"))
-        .collect();
-    assert_eq!(
-        peers_errors(&many),
-        "nc0:35: [Peer] refused: max 16 links; given 17"
-    );
+    assert_eq!(host_errors("[Host]"), "nc0:3: [Host] repeated: first on line 1");
+    assert_eq!(host_errors("[Gateway]"), "nc0:3: [Gateway] unknown: there are [Host] and [Peer]");
+    let many: String = (1..=17).map(|port| format!("[Peer]\nLocalPort={port}\n")).collect();
+    assert_eq!(peers_errors(&many), "nc0:35: [Peer] refused: max 16 links; given 17");
 }
 
 #[test]
 fn keys_unknown_misplaced_or_repeated() {
-    assert_eq!(
-        host_errors("Metric = 1"),
-        "nc0:3: Host.Metric unknown: Metric belongs to [Peer]"
-    );
+    assert_eq!(host_errors("Metric = 1"), "nc0:3: Host.Metric unknown: Metric belongs to [Peer]");
     assert!(host_errors("Frob = 1").starts_with("nc0:3: Host.Frob unknown: [Host] knows Key, "));
-    assert_eq!(
-        peer_errors("LocalPort = 1\nMTU = 1400"),
-        "nc0:5: Peer[1].MTU unknown: MTU belongs to [Host]"
-    );
+    assert_eq!(peer_errors("LocalPort = 1\nMTU = 1400"), "nc0:5: Peer[1].MTU unknown: MTU belongs to [Host]");
     assert_eq!(
         peer_errors("LocalPort = 1\nMetric = 1\nmetric = 2"),
         "nc0:6: Peer[1].Metric repeated: already given on line 5"
@@ -197,18 +155,9 @@ fn keys_unknown_misplaced_or_repeated() {
 
 #[test]
 fn keys_of_the_host() {
-    assert_eq!(
-        host_errors("KeyFile = x"),
-        "nc0:3: Host.KeyFile refused: Key stands on line 2; keep one"
-    );
-    assert_eq!(
-        host_errors("Protection = aes"),
-        "nc0:3: Host.Protection invalid: mac or none; given aes"
-    );
-    assert_eq!(
-        host_errors("MTU = 65536"),
-        "nc0:3: Host.MTU invalid: auto or max 65535; given 65536"
-    );
+    assert_eq!(host_errors("KeyFile = x"), "nc0:3: Host.KeyFile refused: Key stands on line 2; keep one");
+    assert_eq!(host_errors("Protection = aes"), "nc0:3: Host.Protection invalid: mac or none; given aes");
+    assert_eq!(host_errors("MTU = 65536"), "nc0:3: Host.MTU invalid: auto or max 65535; given 65536");
     assert_eq!(
         host_errors("MTU = big"),
         "nc0:3: Host.MTU invalid: auto or a number from 576 to 65535; given big"
@@ -224,10 +173,7 @@ fn addresses_of_the_host() {
     let syntax = "an address and its prefix length, as in 10.0.0.1/24 or fd00::1/64";
     for given in ["10.0.0.1", "10.0.0/24", "example.com/24"] {
         let errors = host_errors(&format!("Address = {given}"));
-        assert_eq!(
-            errors,
-            format!("nc0:3: Host.Address invalid: {syntax}; given {given}")
-        );
+        assert_eq!(errors, format!("nc0:3: Host.Address invalid: {syntax}; given {given}"));
     }
     assert_eq!(
         host_errors("Address = 10.0.0.1/24, fd00::1/129"),
@@ -257,10 +203,7 @@ fn a_key_is_never_repeated() {
     ];
     for text in texts {
         let errors = parse(&text).expect_err("no peer, at the least");
-        assert!(
-            !errors.contains(&KEY[..20]) && !errors.contains(&secret[..20]),
-            "{errors}"
-        );
+        assert!(!errors.contains(&KEY[..20]) && !errors.contains(&secret[..20]), "{errors}");
     }
     let config = parse(&format!("[Host]\nKey={KEY}\n[Peer]\nLocalPort=9")).expect("valid");
     assert!(format!("{config:?}").contains("Key(redacted)"));
@@ -269,64 +212,31 @@ fn a_key_is_never_repeated() {
 #[test]
 fn single_keys_of_a_link() {
     let cases = [
-        (
-            "Name = a b",
-            "Name invalid: 1 to 32 of A-Z a-z 0-9 _ . -; given a b",
-        ),
+        ("Name = a b", "Name invalid: 1 to 32 of A-Z a-z 0-9 _ . -; given a b"),
         ("Method = SCTP", "Method invalid: UDP or TCP; given SCTP"),
         (
             "LocalAddress = eth0",
             "LocalAddress invalid: an IP address without port or prefix length; given eth0",
         ),
-        (
-            "LocalAddress = ff02::1",
-            "LocalAddress invalid: an address of this host; given ff02::1",
-        ),
+        ("LocalAddress = ff02::1", "LocalAddress invalid: an address of this host; given ff02::1"),
         (
             "Interface = a/b",
             "Interface invalid: an interface name is 1 to 15 of A-Z a-z 0-9 _ = + . -; given a/b",
         ),
-        (
-            "Interface = ..",
-            "Interface invalid: . and .. cannot name an interface; given ..",
-        ),
+        ("Interface = ..", "Interface invalid: . and .. cannot name an interface; given .."),
         (
             "Interface = nc0",
             "Interface invalid: nc0 is the interface of this portal itself, its links must run over others",
         ),
-        (
-            "CongestionControl = bbr",
-            "CongestionControl invalid: newreno or none; given bbr",
-        ),
-        (
-            "CongestionControl = kernel",
-            "CongestionControl invalid: newreno or none; given kernel",
-        ),
+        ("CongestionControl = bbr", "CongestionControl invalid: newreno or none; given bbr"),
+        ("CongestionControl = kernel", "CongestionControl invalid: newreno or none; given kernel"),
         ("Metric = 256", "Metric invalid: max 255; given 256"),
-        (
-            "Metric = -1",
-            "Metric invalid: a number from 0 to 255; given -1",
-        ),
-        (
-            "Metric = +1",
-            "Metric invalid: a number from 0 to 255; given +1",
-        ),
-        (
-            "Metric = 99999999999999999999999",
-            "Metric invalid: max 255; given 99999999999999999999999",
-        ),
-        (
-            "KeepAlive = 0",
-            "KeepAlive invalid: off or seconds, min 1; given 0",
-        ),
-        (
-            "KeepAlive = 65536",
-            "KeepAlive invalid: off or seconds, max 65535; given 65536",
-        ),
-        (
-            "RemotePort = 9",
-            "RemotePort refused: there is no RemoteHost, so this link listens",
-        ),
+        ("Metric = -1", "Metric invalid: a number from 0 to 255; given -1"),
+        ("Metric = +1", "Metric invalid: a number from 0 to 255; given +1"),
+        ("Metric = 99999999999999999999999", "Metric invalid: max 255; given 99999999999999999999999"),
+        ("KeepAlive = 0", "KeepAlive invalid: off or seconds, min 1; given 0"),
+        ("KeepAlive = 65536", "KeepAlive invalid: off or seconds, max 65535; given 65536"),
+        ("RemotePort = 9", "RemotePort refused: there is no RemoteHost, so this link listens"),
     ];
     for (line, error) in cases {
         let errors = peer_errors(&format!("{line}\nLocalPort = 9000"));
@@ -359,19 +269,9 @@ fn the_remote_end_of_a_link() {
         "nc0:5: Peer[1].RemotePort invalid: min 1; given 0"
     );
     let syntax = "a host name or an IP address, without port";
-    for given in [
-        "a.example:9000",
-        "[1.2.3.4]",
-        "256.1.1.1",
-        "a..b",
-        "-a.example",
-        "fe80::1%eth0",
-    ] {
+    for given in ["a.example:9000", "[1.2.3.4]", "256.1.1.1", "a..b", "-a.example", "fe80::1%eth0"] {
         let errors = peer_errors(&format!("RemoteHost = {given}\nRemotePort = 1"));
-        assert_eq!(
-            errors,
-            format!("nc0:4: Peer[1].RemoteHost invalid: {syntax}; given {given}")
-        );
+        assert_eq!(errors, format!("nc0:4: Peer[1].RemoteHost invalid: {syntax}; given {given}"));
     }
     assert_eq!(
         peer_errors("RemoteHost = 0.0.0.0\nRemotePort = 1"),
@@ -411,12 +311,7 @@ fn two_links_need_two_paths() {
         "nc0:6: Peer[2] repeated: Peer[1] on line 3 has the same local and remote end points; two \
          links need two paths"
     );
-    for other in [
-        "Interface=eth1",
-        "LocalPort=7",
-        "LocalAddress=192.0.2.1",
-        "Method=TCP",
-    ] {
+    for other in ["Interface=eth1", "LocalPort=7", "LocalAddress=192.0.2.1", "Method=TCP"] {
         let text = format!("[Host]\nKey={KEY}\n{link}{link}{other}\n");
         assert!(parse(&text).is_ok(), "{other}");
     }
@@ -425,9 +320,7 @@ fn two_links_need_two_paths() {
 #[test]
 fn two_links_cannot_listen_in_one_place() {
     let pair = |a: &str, b: &str| {
-        parse(&format!(
-            "[Host]\nKey={KEY}\n[Peer]\nLocalPort=9\n{a}\n[Peer]\nLocalPort=9\n{b}\n"
-        ))
+        parse(&format!("[Host]\nKey={KEY}\n[Peer]\nLocalPort=9\n{a}\n[Peer]\nLocalPort=9\n{b}\n"))
     };
     let error = "nc0:6: Peer[2] repeated: Peer[1] on line 3 listens there already; one listening \
                  section accepts all links of the other portal";
@@ -471,27 +364,14 @@ fn a_key_file_stands_beside_the_configuration() {
         fs::write(&path, text).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changed");
     };
-    write(
-        "nc0",
-        "[Host]\nKeyFile = nc0.key\n[Peer]\nLocalPort = 9\n",
-        0o600,
-    );
+    write("nc0", "[Host]\nKeyFile = nc0.key\n[Peer]\nLocalPort = 9\n", 0o600);
     let missing = Config::load(&path).expect_err("no key file").to_string();
-    assert!(
-        missing.starts_with("nc0:2: Host.KeyFile invalid: cannot read "),
-        "{missing}"
-    );
-    assert!(
-        missing.ends_with("nc0.key: No such file or directory (os error 2)"),
-        "{missing}"
-    );
+    assert!(missing.starts_with("nc0:2: Host.KeyFile invalid: cannot read "), "{missing}");
+    assert!(missing.ends_with("nc0.key: No such file or directory (os error 2)"), "{missing}");
 
     write("nc0.key", "not a key\n", 0o600);
     let faulty = Config::load(&path).expect_err("no key").to_string();
-    assert!(
-        faulty.contains("nc0.key must hold 32 bytes in base64"),
-        "{faulty}"
-    );
+    assert!(faulty.contains("nc0.key must hold 32 bytes in base64"), "{faulty}");
 
     write("nc0.key", &format!("{KEY}\n"), 0o600);
     let (config, warnings) = Config::load(&path).expect("valid");
@@ -503,9 +383,7 @@ fn a_key_file_stands_beside_the_configuration() {
     let shown = dir.path().join("nc0.key").display().to_string();
     assert_eq!(
         warnings.iter().map(Warning::to_string).collect::<Vec<_>>(),
-        [format!(
-            "nc0:2: {shown} is open to others than its owner: chmod 600 {shown}"
-        )]
+        [format!("nc0:2: {shown} is open to others than its owner: chmod 600 {shown}")]
     );
 }
 

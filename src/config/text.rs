@@ -40,11 +40,7 @@ pub(super) struct Entry {
 /// reported and left out.
 pub(super) fn sections(text: &str, report: &mut Report) -> Vec<Section> {
     let plain = Plain::from_text(text, report);
-    let options = ParseOption {
-        enabled_quote: false,
-        enabled_escape: false,
-        ..ParseOption::default()
-    };
+    let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
     match Ini::load_from_str_opt(&plain.text, options) {
         Ok(ini) => plain.number(&ini, report),
         Err(error) => {
@@ -186,7 +182,5 @@ fn entry(line: &str) -> Result<(&str, &str), String> {
 
 fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_LEN).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }

@@ -102,9 +102,7 @@ impl FromStr for Mtu {
         if text.eq_ignore_ascii_case("auto") {
             return Ok(Mtu::Auto);
         }
-        number(text, MIN_MTU, u16::MAX)
-            .map(Mtu::Fixed)
-            .map_err(|range| format!("auto or {range}"))
+        number(text, MIN_MTU, u16::MAX).map(Mtu::Fixed).map_err(|range| format!("auto or {range}"))
     }
 }
 
@@ -240,17 +238,12 @@ where
     if value < min.into() {
         return Err(format!("min {min}"));
     }
-    T::try_from(value)
-        .ok()
-        .filter(|value| (*value).into() <= max.into())
-        .ok_or_else(|| format!("max {max}"))
+    T::try_from(value).ok().filter(|value| (*value).into() <= max.into()).ok_or_else(|| format!("max {max}"))
 }
 
 /// One of a few words, in any letter case.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    let found = choices
-        .iter()
-        .find(|(word, _)| word.eq_ignore_ascii_case(text));
+    let found = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
     match found {
         Some((_, value)) => Ok(*value),
         None => {

@@ -36,10 +36,9 @@ impl fmt::Display for ClientError {
             ClientError::NotAllowed => f.write_str("may be asked by root only; run as root"),
             ClientError::Silent => write!(f, "did not answer within {ANSWER_TIMEOUT:?}"),
             ClientError::Refused(reasons) => f.write_str(reasons),
-            ClientError::Garbled(detail) => write!(
-                f,
-                "runs another version of netcombiner, restart it ({detail})"
-            ),
+            ClientError::Garbled(detail) => {
+                write!(f, "runs another version of netcombiner, restart it ({detail})")
+            }
             ClientError::Io(error) => write!(f, "cannot be asked: {error}"),
         }
     }
@@ -95,10 +94,8 @@ fn ask(socket: &Path, request: &str) -> Result<String, ClientError> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     if answer.starts_with(ERROR) {
-        let reasons: Vec<&str> = answer
-            .lines()
-            .map(|line| line.strip_prefix(ERROR).unwrap_or(line))
-            .collect();
+        let reasons: Vec<&str> =
+            answer.lines().map(|line| line.strip_prefix(ERROR).unwrap_or(line)).collect();
         return Err(ClientError::Refused(reasons.join("\n")));
     }
     Ok(answer)

@@ -62,10 +62,7 @@ impl Listener {
             Err(error) => return Err(error),
         }
         let socket = StdListener::bind(path)?;
-        let listener = Listener {
-            socket,
-            path: path.to_owned(),
-        };
+        let listener = Listener { socket, path: path.to_owned() };
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         listener.socket.set_nonblocking(true)?;
         Ok(listener)
@@ -137,10 +134,7 @@ async fn serve_one<H: Handler>(mut stream: UnixStream, handler: &H) -> io::Resul
         Some(RELOAD) => {
             let text = match handler.reload().await {
                 Ok(()) => format!("{OK}\n"),
-                Err(errors) => errors
-                    .lines()
-                    .map(|line| format!("{ERROR}{line}\n"))
-                    .collect(),
+                Err(errors) => errors.lines().map(|line| format!("{ERROR}{line}\n")).collect(),
             };
             answer(&mut stream, &text).await
         }

@@ -12,20 +12,8 @@ const COLUMNS: usize = 80;
 pub fn render(snapshot: &Snapshot) -> String {
     let mut page = Page::default();
     page.head("interface", &snapshot.interface);
-    page.line(
-        "running",
-        &[
-            duration(snapshot.uptime_seconds),
-            format!("version {}", snapshot.version),
-        ],
-    );
-    page.line(
-        "wire",
-        &[
-            format!("MTU {}", snapshot.mtu),
-            format!("protection {}", snapshot.protection),
-        ],
-    );
+    page.line("running", &[duration(snapshot.uptime_seconds), format!("version {}", snapshot.version)]);
+    page.line("wire", &[format!("MTU {}", snapshot.mtu), format!("protection {}", snapshot.protection)]);
     page.line("session", &session(&snapshot.session));
     page.line("queue", &queue(&snapshot.queue));
     page.line("discarded", &counts(&snapshot.discards));
@@ -56,8 +44,7 @@ fn queue(queue: &Queue) -> Vec<String> {
 
 fn counts(counts: &BTreeMap<String, u64>) -> Vec<String> {
     let seen = counts.iter().filter(|(_, count)| **count > 0);
-    seen.map(|(reason, count)| format!("{count} {reason}"))
-        .collect()
+    seen.map(|(reason, count)| format!("{count} {reason}")).collect()
 }
 
 fn counted(count: u64, what: &str) -> String {
@@ -73,55 +60,24 @@ struct Page {
 impl Page {
     fn link(&mut self, link: &Link) {
         self.head(&format!("link {}", link.number), &link.name);
-        let mut state = vec![format!(
-            "{} for {}",
-            link.state,
-            duration(link.since_seconds)
-        )];
+        let mut state = vec![format!("{} for {}", link.state, duration(link.since_seconds))];
         state.extend(link.reason.clone());
         self.line("state", &state);
 
         let mut kind = vec![link.method.to_uppercase()];
-        kind.extend(
-            link.interface
-                .as_ref()
-                .map(|name| format!("interface {name}")),
-        );
+        kind.extend(link.interface.as_ref().map(|name| format!("interface {name}")));
         kind.push(format!("metric {}", link.metric));
         kind.push(format!("[Peer] {}", link.section));
         self.line("carrier", &kind);
-        self.line(
-            "local",
-            &link
-                .local
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>(),
-        );
-        self.line(
-            "remote",
-            &link
-                .remote
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>(),
-        );
+        self.line("local", &link.local.iter().map(ToString::to_string).collect::<Vec<_>>());
+        self.line("remote", &link.remote.iter().map(ToString::to_string).collect::<Vec<_>>());
 
         let mut rtt: Vec<String> = link.srtt_ms.map(milliseconds).into_iter().collect();
-        rtt.extend(
-            link.min_rtt_ms
-                .map(|ms| format!("min {}", milliseconds(ms))),
-        );
+        rtt.extend(link.min_rtt_ms.map(|ms| format!("min {}", milliseconds(ms))));
         self.line("round trip", &rtt);
         let mut rates: Vec<String> = Vec::new();
-        rates.extend(
-            link.delivery_rate_bps
-                .map(|bps| format!("{} delivered", rate(bps))),
-        );
-        rates.extend(
-            link.pacing_rate_bps
-                .map(|bps| format!("{} paced", rate(bps))),
-        );
+        rates.extend(link.delivery_rate_bps.map(|bps| format!("{} delivered", rate(bps))));
+        rates.extend(link.pacing_rate_bps.map(|bps| format!("{} paced", rate(bps))));
         self.line("rate", &rates);
         let window = link.cwnd_bytes.map_or("unlimited".to_owned(), bytes);
         self.line(
@@ -133,19 +89,12 @@ impl Page {
             ],
         );
 
-        let mut sent = vec![
-            bytes(link.sent_bytes),
-            counted(link.sent_packets, "datagram"),
-            lost(link),
-        ];
+        let mut sent = vec![bytes(link.sent_bytes), counted(link.sent_packets, "datagram"), lost(link)];
         if link.spurious_losses > 0 {
             sent.push(format!("{} of them late", link.spurious_losses));
         }
         self.line("sent", &sent);
-        let received = [
-            bytes(link.received_bytes),
-            counted(link.received_packets, "datagram"),
-        ];
+        let received = [bytes(link.received_bytes), counted(link.received_packets, "datagram")];
         self.line("received", &received);
         self.line("discarded", &counts(&link.discards));
     }
@@ -291,10 +240,6 @@ link 2: lte
     fn keeps_within_80_columns() {
         let mut snapshot = snapshot();
         snapshot.discards = (0..30).map(|n| (format!("reason{n}"), u64::MAX)).collect();
-        assert!(
-            render(&snapshot)
-                .lines()
-                .all(|line| line.chars().count() <= COLUMNS)
-        );
+        assert!(render(&snapshot).lines().all(|line| line.chars().count() <= COLUMNS));
     }
 }

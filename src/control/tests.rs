@@ -20,11 +20,7 @@ struct Portal {
 
 impl Handler for Portal {
     fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            interface: "nc0".into(),
-            mtu: 1420,
-            ..Snapshot::default()
-        }
+        Snapshot { interface: "nc0".into(), mtu: 1420, ..Snapshot::default() }
     }
 
     async fn reload(&self) -> Result<(), String> {
@@ -40,10 +36,7 @@ impl Handler for Portal {
 fn with_server<T: Send + 'static>(ask: impl FnOnce(PathBuf) -> T + Send + 'static) -> T {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("nc0.sock");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = Listener::bind(&path).expect("bound");
         let portal = Arc::new(Portal::default());
@@ -55,9 +48,7 @@ fn with_server<T: Send + 'static>(ask: impl FnOnce(PathBuf) -> T + Send + 'stati
             result
         });
         let shutdown = portal.stopped.notified();
-        serve(listener, Arc::clone(&portal), shutdown)
-            .await
-            .expect("served");
+        serve(listener, Arc::clone(&portal), shutdown).await.expect("served");
         let result = asking.await.expect("no panic");
         assert!(!path.exists(), "the socket outlived its server");
         result
@@ -113,9 +104,8 @@ fn only_the_owner_may_open_the_socket() {
 fn silent_clients_delay_others_but_do_not_shut_them_out() {
     with_server(|socket| {
         let started = Instant::now();
-        let silent: Vec<UnixStream> = (0..20)
-            .map(|_| UnixStream::connect(&socket).expect("connected"))
-            .collect();
+        let silent: Vec<UnixStream> =
+            (0..20).map(|_| UnixStream::connect(&socket).expect("connected")).collect();
         show(&socket).expect("shown when the first have timed out");
         assert!(started.elapsed() < CLIENT_TIMEOUT + Duration::from_secs(3));
         drop(silent);

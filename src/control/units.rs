@@ -2,20 +2,12 @@
 
 /// `85 B`, `1.50 MiB`: three digits that count.
 pub(super) fn bytes(count: u64) -> String {
-    scaled(
-        count as f64,
-        1024.0,
-        &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"],
-    )
+    scaled(count as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
 }
 
 /// `0 bit/s`, `12.3 Mbit/s`.
 pub(super) fn rate(bits_per_second: f64) -> String {
-    scaled(
-        bits_per_second,
-        1000.0,
-        &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"],
-    )
+    scaled(bits_per_second, 1000.0, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"])
 }
 
 /// `0.42 ms`, `23.1 ms`, `1234 ms`.
@@ -47,11 +39,7 @@ fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
         index += 1;
     }
     let unit = units[index];
-    if index == 0 {
-        format!("{value:.0} {unit}")
-    } else {
-        format!("{} {unit}", three_digits(value))
-    }
+    if index == 0 { format!("{value:.0} {unit}") } else { format!("{} {unit}", three_digits(value)) }
 }
 
 fn three_digits(value: f64) -> String {
@@ -69,12 +57,7 @@ mod tests {
 
     #[test]
     fn bytes_in_binary_units() {
-        let cases = [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.00 KiB"),
-            (10_230, "9.99 KiB"),
-        ];
+        let cases = [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (10_230, "9.99 KiB")];
         for (count, text) in cases {
             assert_eq!(bytes(count), text);
         }

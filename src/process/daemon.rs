@@ -80,10 +80,7 @@ impl Readiness {
         let Some(mut parent) = self.parent else {
             return Ok(());
         };
-        let null = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?;
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
         unistd::dup2_stdin(&null)?;
         unistd::dup2_stdout(&null)?;
         unistd::dup2_stderr(&null)?;

@@ -35,11 +35,7 @@ enum Fault {
 
 impl fmt::Display for HookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let HookError {
-            phase,
-            command,
-            fault,
-        } = self;
+        let HookError { phase, command, fault } = self;
         match fault {
             Fault::NotStarted(error) => write!(f, "{phase:?} cannot run /bin/sh: {error}"),
             Fault::Ended(status) => write!(f, "{phase:?} failed with {status}: {command}"),
@@ -56,9 +52,7 @@ impl std::error::Error for HookError {}
 ///
 /// The first command that fails.
 pub fn run(phase: Phase, commands: &[String], interface: &InterfaceName) -> Result<(), HookError> {
-    commands
-        .iter()
-        .try_for_each(|command| run_one(phase, command, interface))
+    commands.iter().try_for_each(|command| run_one(phase, command, interface))
 }
 
 /// Runs all the commands as [`run`] does, logging those that fail: on the way down, a failing
@@ -85,11 +79,7 @@ fn run_one(phase: Phase, command: &str, interface: &InterfaceName) -> Result<(),
         Ok(status) => Fault::Ended(status),
         Err(error) => Fault::NotStarted(error),
     };
-    Err(HookError {
-        phase,
-        command,
-        fault,
-    })
+    Err(HookError { phase, command, fault })
 }
 
 #[cfg(test)]
@@ -107,16 +97,10 @@ mod tests {
         let nc0: InterfaceName = "nc0".parse().expect("a name");
 
         let error = run(Phase::PreUp, &commands, &nc0).expect_err("exit 3");
-        assert_eq!(
-            error.to_string(),
-            "PreUp failed with exit status: 3: exit 3 # nc0"
-        );
+        assert_eq!(error.to_string(), "PreUp failed with exit status: 3: exit 3 # nc0");
         assert_eq!(fs::read_to_string(&log).expect("written"), "nc0-one\n");
 
         run_all(Phase::PostDown, &commands, &nc0);
-        assert_eq!(
-            fs::read_to_string(&log).expect("written"),
-            "nc0-one\nnc0-one\ntwonc0\n"
-        );
+        assert_eq!(fs::read_to_string(&log).expect("written"), "nc0-one\nnc0-one\ntwonc0\n");
     }
 }

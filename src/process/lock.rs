@@ -56,16 +56,10 @@ pub enum LockError {
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LockError::Held {
-                interface,
-                pid: Some(pid),
-            } => {
+            LockError::Held { interface, pid: Some(pid) } => {
                 write!(f, "{interface} is already running (pid {pid})")
             }
-            LockError::Held {
-                interface,
-                pid: None,
-            } => {
+            LockError::Held { interface, pid: None } => {
                 write!(f, "{interface} is already running")
             }
             LockError::Failed { path, error } => {
@@ -100,10 +94,7 @@ impl Lock {
         };
         match attempt() {
             Ok(Some(lock)) => Ok(lock),
-            Ok(None) => Err(LockError::Held {
-                interface: interface.clone(),
-                pid: pid(&path),
-            }),
+            Ok(None) => Err(LockError::Held { interface: interface.clone(), pid: pid(&path) }),
             Err(error) => Err(LockError::Failed { path, error }),
         }
     }
@@ -141,12 +132,7 @@ pub fn pid(path: &Path) -> Option<u32> {
 
 /// `None` if somebody else has the lock, or had it and removed the file while it was being opened.
 fn try_lock(path: &Path) -> io::Result<Option<Flock<File>>> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o644)
-        .open(path)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
     let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(file) => file,
         Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
@@ -224,9 +210,6 @@ mod tests {
         let run_dir = RunDir::new(&file).expect("absolute");
         let error = Lock::acquire(&run_dir, &"nc0".parse().expect("a name"));
         let error = error.expect_err("a file is no directory").to_string();
-        assert!(
-            error.starts_with(&format!("cannot lock {}/nc0.pid: ", file.display())),
-            "{error}"
-        );
+        assert!(error.starts_with(&format!("cannot lock {}/nc0.pid: ", file.display())), "{error}");
     }
 }

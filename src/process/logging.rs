@@ -31,25 +31,16 @@ pub fn init(interface: &InterfaceName, level: Level, background: bool) -> io::Re
         false if stderr_is_journal() => Head::Priority,
         false => Head::Time,
     };
-    let format = LineFormat {
-        head,
-        interface: interface.clone(),
-    };
-    let layer = tracing_subscriber::fmt::layer()
-        .with_ansi(false)
-        .event_format(format);
+    let format = LineFormat { head, interface: interface.clone() };
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).event_format(format);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = if background {
         layer.with_writer(Syslog::open()).boxed()
     } else {
         layer.with_writer(io::stderr).boxed()
     };
-    let levels = Targets::new()
-        .with_target(env!("CARGO_CRATE_NAME"), level)
-        .with_default(level.min(Level::WARN));
-    tracing_subscriber::registry()
-        .with(layer.with_filter(levels))
-        .try_init()
-        .map_err(io::Error::other)?;
+    let levels =
+        Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_default(level.min(Level::WARN));
+    tracing_subscriber::registry().with(layer.with_filter(levels)).try_init().map_err(io::Error::other)?;
     if background {
         std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     }
@@ -117,10 +108,7 @@ mod tests {
     fn line(head: Head) -> String {
         let written = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&written);
-        let format = LineFormat {
-            head,
-            interface: "nc0".parse().expect("a name"),
-        };
+        let format = LineFormat { head, interface: "nc0".parse().expect("a name") };
         let layer = tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .event_format(format)

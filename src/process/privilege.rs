@@ -10,11 +10,7 @@ const CAP_NET_ADMIN: u32 = 12;
 /// Whether the process may make network interfaces: on Linux by the capability, which a service
 /// manager may give to another user than root, elsewhere by being root.
 pub fn may_administer_network() -> bool {
-    match fs::read_to_string("/proc/self/status")
-        .ok()
-        .as_deref()
-        .and_then(effective)
-    {
+    match fs::read_to_string("/proc/self/status").ok().as_deref().and_then(effective) {
         Some(capabilities) => capabilities >> CAP_NET_ADMIN & 1 == 1,
         None => geteuid().is_root(),
     }
@@ -22,9 +18,7 @@ pub fn may_administer_network() -> bool {
 
 /// The effective capabilities in `/proc/PID/status`.
 fn effective(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 

@@ -41,10 +41,7 @@ impl RunDir {
     ///
     /// What the system says.
     pub fn create(&self) -> io::Result<()> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&self.0)
+        DirBuilder::new().recursive(true).mode(0o755).create(&self.0)
     }
 
     /// The control socket of `interface`.
@@ -72,10 +69,7 @@ impl RunDir {
         for entry in entries {
             let path = entry?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str());
-            if path
-                .extension()
-                .is_some_and(|extension| extension == SOCKET)
-            {
+            if path.extension().is_some_and(|extension| extension == SOCKET) {
                 names.extend(stem.and_then(|stem| stem.parse::<InterfaceName>().ok()));
             }
         }
@@ -96,10 +90,7 @@ mod tests {
             fs::write(dir.path().join(name), "").expect("written");
         }
         let names = run_dir.interfaces().expect("readable");
-        assert_eq!(
-            names.iter().map(InterfaceName::as_str).collect::<Vec<_>>(),
-            ["nc0", "nc1"]
-        );
+        assert_eq!(names.iter().map(InterfaceName::as_str).collect::<Vec<_>>(), ["nc0", "nc1"]);
     }
 
     #[test]

@@ -23,15 +23,11 @@ impl MakeWriter<'_> for Syslog {
     type Writer = Message;
 
     fn make_writer(&self) -> Message {
-        Message {
-            priority: libc::LOG_INFO,
-        }
+        Message { priority: libc::LOG_INFO }
     }
 
     fn make_writer_for(&self, metadata: &Metadata<'_>) -> Message {
-        Message {
-            priority: priority(*metadata.level()),
-        }
+        Message { priority: priority(*metadata.level()) }
     }
 }
 
