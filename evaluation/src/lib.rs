@@ -4,11 +4,13 @@
 //! - [`netns`]: anonymous namespaces, programs and threads inside them.
 //! - [`wan`]: the emulator of rates, delays, queues, losses and cuts.
 //! - [`portal`]: `netcombiner` daemons and the usual pair of them.
+//! - [`check`]: whether the emulator is true.
 //! - [`iperf`], [`ping`], [`datagrams`], [`stream`]: what is measured; [`stats`] condenses it.
 //!
 //! Everything needs root and leaves nothing behind, however the process ends.
 #![deny(unsafe_code)]
 
+pub mod check;
 pub mod datagrams;
 pub mod iperf;
 pub mod lab;

@@ -1,5 +1,7 @@
 //! Frames from a bounded pool.
 
+use std::time::Duration;
+
 /// The Ethernet header, which the rate of a link does not count.
 pub(super) const ETHERNET_HEADER: usize = 14;
 
@@ -11,6 +13,8 @@ const POOL_BYTES: usize = 96 << 20;
 pub(super) struct Frame {
     pub(super) buffer: Box<[u8]>,
     pub(super) length: usize,
+    /// When it arrived, as the time since 1970.
+    pub(super) arrived: Option<Duration>,
 }
 
 impl Frame {
@@ -46,6 +50,7 @@ impl Pool {
             Some(Frame {
                 buffer: vec![0; self.size].into_boxed_slice(),
                 length: 0,
+                arrived: None,
             })
         })
     }

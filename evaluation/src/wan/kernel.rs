@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::io::{Error, ErrorKind};
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
@@ -47,6 +48,8 @@ impl PacketSocket {
         socket.set_option(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
         socket.set_option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, SOCKET_BUFFER)?;
         socket.set_option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SOCKET_BUFFER)?;
+        // The time of arrival, however late the thread comes to look.
+        socket.set_option(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
         socket.bind(if_nametoindex(interface)?)?;
         Ok(socket)
     }
@@ -85,11 +88,16 @@ impl PacketSocket {
     /// the batch then hold a frame each, with its length set.
     pub(super) fn receive(&self, batch: &mut [Frame; BATCH]) -> usize {
         // SAFETY: iovec and mmsghdr are plain data, valid when zero. Every pointer set below is
-        // to a buffer of `batch` or to an entry of `parts`; both outlive the call, and each
-        // length is its buffer's.
+        // to a buffer of `batch` or to an entry of `parts` or `controls`; all outlive the calls,
+        // and each length is its buffer's.
         let received = unsafe {
             let mut parts: [libc::iovec; BATCH] = zeroed();
             let mut headers: [libc::mmsghdr; BATCH] = zeroed();
+            let mut controls = [Control([0; 8]); BATCH];
+            for (control, header) in controls.iter_mut().zip(&mut headers) {
+                header.msg_hdr.msg_control = (&raw mut control.0).cast();
+                header.msg_hdr.msg_controllen = size_of::<Control>() as _;
+            }
             for ((frame, part), header) in batch.iter_mut().zip(&mut parts).zip(&mut headers) {
                 part.iov_base = frame.buffer.as_mut_ptr().cast();
                 part.iov_len = frame.buffer.len();
@@ -103,8 +111,13 @@ impl PacketSocket {
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             );
-            for (frame, header) in batch.iter_mut().zip(&headers) {
+            for (frame, header) in batch
+                .iter_mut()
+                .zip(&headers)
+                .take(received.max(0) as usize)
+            {
                 frame.length = header.msg_len as usize;
+                frame.arrived = arrival(&header.msg_hdr);
             }
             received
         };
@@ -142,6 +155,31 @@ impl PacketSocket {
             error if error.kind() == ErrorKind::NetworkDown => Sent::NoCarrier,
             _ => Sent::Failed,
         }
+    }
+}
+
+/// Room for one control message with a `timespec`, aligned as these are.
+#[derive(Clone, Copy)]
+struct Control([u64; 8]);
+
+/// When a message arrived, if the kernel said so.
+///
+/// # Safety
+/// `recvmmsg` must have filled the message in, and its control buffer must still be there.
+unsafe fn arrival(message: &libc::msghdr) -> Option<Duration> {
+    // SAFETY: the header is the first in the control buffer, if that holds a whole one; its type
+    // tells that a timespec follows, which is read without regard to its alignment.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(message);
+        let header = header.as_ref()?;
+        let stamp = (header.cmsg_level, header.cmsg_type);
+        if stamp != (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) {
+            return None;
+        }
+        let time: libc::timespec = libc::CMSG_DATA(header)
+            .cast::<libc::timespec>()
+            .read_unaligned();
+        Some(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
     }
 }
 

@@ -13,9 +13,9 @@ pub(super) type Nanos = u64;
 
 /// One direction of a wire. `F` is a frame; what it holds does not matter here.
 ///
-/// Calls come in the order of time: [`arrive`](Self::arrive) for each frame that enters,
-/// [`advance`](Self::advance) at [`next_due`](Self::next_due) or any time later. Times inside are
-/// exact: a late call delivers late, but what follows is not later for it.
+/// [`arrive`](Self::arrive) takes each frame that enters, with the time when it did;
+/// [`advance`](Self::advance) is called at [`next_due`](Self::next_due) or any time later. Times
+/// inside are exact: a late call delivers late, but what follows is not later for it.
 pub(super) struct Pipe<F> {
     conditions: Conditions,
     tally: Arc<Tally>,
@@ -23,9 +23,11 @@ pub(super) struct Pipe<F> {
     queue: VecDeque<(F, u32)>,
     queued_bytes: u64,
     queue_limit: u64,
-    /// When the first of the queue will have been sent.
+    /// When the first of the queue will have been sent, or when the last one was.
     sent_at: Nanos,
     wire: BinaryHeap<OnWire<F>>,
+    /// Frames lost since the last `advance`.
+    lost: Vec<F>,
     entered: u64,
     last_due: Nanos,
     fate: Fate,
@@ -49,6 +51,7 @@ impl<F> Pipe<F> {
             queued_bytes: 0,
             sent_at: 0,
             wire: BinaryHeap::new(),
+            lost: Vec::new(),
             entered: 0,
             last_due: 0,
             fate: Fate::new(seed),
@@ -75,6 +78,7 @@ impl<F> Pipe<F> {
 
     /// A frame enters. It is given back when it is dropped at once.
     pub(super) fn arrive(&mut self, now: Nanos, frame: F, length: u32) -> Option<F> {
+        self.serve(now);
         let drop = if self.conditions.cut {
             Some(Drop::Cut)
         } else if self.queued_bytes + u64::from(length) > self.queue_limit {
@@ -87,7 +91,7 @@ impl<F> Pipe<F> {
             return Some(frame);
         }
         if self.queue.is_empty() {
-            self.sent_at = now + self.serialisation(length);
+            self.sent_at = now.max(self.sent_at) + self.serialisation(length);
         }
         self.queue.push_back((frame, length));
         self.queued_bytes += u64::from(length);
@@ -103,21 +107,8 @@ impl<F> Pipe<F> {
         mut deliver: impl FnMut(F, u32),
         mut recycle: impl FnMut(F),
     ) {
-        while self.sent_at <= now
-            && let Some((frame, length)) = self.queue.pop_front()
-        {
-            self.queued_bytes -= u64::from(length);
-            if self.fate.loses(&self.conditions.loss) {
-                self.tally.dropped(Drop::Loss);
-                recycle(frame);
-            } else {
-                self.enter_wire(frame, length);
-            }
-            if let Some(&(_, next)) = self.queue.front() {
-                self.sent_at += self.serialisation(next);
-            }
-            self.tally.queued(self.queued_bytes);
-        }
+        self.serve(now);
+        self.lost.drain(..).for_each(&mut recycle);
         while self.wire.peek().is_some_and(|first| first.due <= now)
             && let Some(OnWire { frame, length, .. }) = self.wire.pop()
         {
@@ -137,6 +128,25 @@ impl<F> Pipe<F> {
         match (sent, due) {
             (Some(sent), Some(due)) => Some(sent.min(due)),
             (sent, due) => sent.or(due),
+        }
+    }
+
+    /// Sends what the rate has sent by now.
+    fn serve(&mut self, now: Nanos) {
+        while self.sent_at <= now
+            && let Some((frame, length)) = self.queue.pop_front()
+        {
+            self.queued_bytes -= u64::from(length);
+            if self.fate.loses(&self.conditions.loss) {
+                self.tally.dropped(Drop::Loss);
+                self.lost.push(frame);
+            } else {
+                self.enter_wire(frame, length);
+            }
+            if let Some(&(_, next)) = self.queue.front() {
+                self.sent_at += self.serialisation(next);
+            }
+            self.tally.queued(self.queued_bytes);
         }
     }
 
