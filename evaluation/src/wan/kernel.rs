@@ -15,7 +15,7 @@ use super::frame::{Frame, Pool};
 use crate::netns::Namespace;
 
 /// Frames per system call.
-pub(super) const BATCH: usize = 64;
+pub(super) const BATCH: usize = 32;
 
 /// Socket buffers: a second of 100 Mbit/s, should the thread not run for a while.
 const SOCKET_BUFFER: libc::c_int = 16 << 20;
