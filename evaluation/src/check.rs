@@ -120,7 +120,7 @@ fn delay() -> Result<Finding> {
 fn goodput() -> Result<Finding> {
     let lab = Lab::new(&[dsl()])?;
     let mut shares = Vec::new();
-    for iperf in [Iperf::tcp(6).omit(2), Iperf::tcp(6).omit(2).reverse()] {
+    for iperf in [Iperf::tcp(6).omit(3), Iperf::tcp(6).omit(3).reverse()] {
         shares.push(iperf.run(&lab)?.goodput_bps / 50e6);
     }
     Ok(Finding {

@@ -163,7 +163,7 @@ impl Iperf {
         } else {
             (client, server)
         };
-        report(&sender, &receiver)
+        report(&sender, &receiver, self.omit)
     }
 
     /// Starts a server for one run and waits until it listens.
@@ -209,12 +209,12 @@ fn read_json(text: &[u8]) -> Result<Value> {
     }
 }
 
-fn report(sender: &Value, receiver: &Value) -> Result<IperfReport> {
+fn report(sender: &Value, receiver: &Value, omit: u32) -> Result<IperfReport> {
     let intervals: Vec<Interval> = receiver["intervals"]
         .as_array()
         .context("the receiver's output has no intervals")?
         .iter()
-        .filter_map(|interval| read_interval(&interval["sum"]))
+        .filter_map(|interval| read_interval(&interval["sum"], f64::from(omit)))
         .collect();
     let counted = || intervals.iter().filter(|interval| !interval.omitted);
     let seconds: f64 = counted()
@@ -233,11 +233,14 @@ fn report(sender: &Value, receiver: &Value) -> Result<IperfReport> {
     })
 }
 
-fn read_interval(sum: &Value) -> Option<Interval> {
+fn read_interval(sum: &Value, omit: f64) -> Option<Interval> {
+    let omitted = sum["omitted"].as_bool()?;
+    // iperf3 counts its seconds anew after the time it omits.
+    let before = if omitted { 0.0 } else { omit };
     Some(Interval {
-        start: sum["start"].as_f64()?,
-        end: sum["end"].as_f64()?,
+        start: before + sum["start"].as_f64()?,
+        end: before + sum["end"].as_f64()?,
         bytes: sum["bytes"].as_u64()?,
-        omitted: sum["omitted"].as_bool()?,
+        omitted,
     })
 }

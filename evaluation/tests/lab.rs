@@ -113,6 +113,34 @@ fn an_interface_that_was_taken_down_serves_again() {
 }
 
 #[test]
+fn a_link_serves_with_its_new_addresses() {
+    if !may_build_labs("new addresses") {
+        return;
+    }
+    let lab = two_links();
+    for family in Family::BOTH {
+        let old = lab.local_address(1, family);
+        lab.change_address(1).unwrap();
+        let new = lab.local_address(1, family);
+        assert_ne!(old, new);
+        let source = socket(lab.local(), new);
+        let target = socket(lab.remote(), lab.remote_address(family));
+        let before = lab.wire(1).counters(Direction::Up).packets;
+        assert_eq!(
+            seen_from(&lab, &source, &target),
+            Some(source.local_addr().unwrap())
+        );
+        assert!(lab.wire(1).counters(Direction::Up).packets > before);
+        assert!(
+            lab.local()
+                .enter(|| UdpSocket::bind((old, 0)))
+                .unwrap()
+                .is_err()
+        );
+    }
+}
+
+#[test]
 fn wires_carry_packets_of_the_mtu_with_right_checksums() {
     if !may_build_labs("MTU") {
         return;

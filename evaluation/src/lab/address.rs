@@ -96,9 +96,9 @@ impl Lab {
         REMOTE_NETWORK.host(family, 2)
     }
 
-    /// The local portal's address on a link.
+    /// The local portal's present address on a link.
     pub fn local_address(&self, link: usize, family: Family) -> IpAddr {
-        link_network(link).host(family, 2)
+        link_network(link).host(family, self.host_on(link))
     }
 
     /// The Internet's address on a link, the local portal's gateway there.

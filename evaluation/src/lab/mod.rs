@@ -26,7 +26,7 @@
 //! ([`Lab::route_through`]).
 
 mod address;
-mod nat;
+mod change;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -34,6 +34,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result};
 
 pub use address::Family;
+use change::Changes;
 
 use crate::link::LinkSpec;
 use crate::netns::Namespace;
@@ -59,8 +60,7 @@ pub struct Lab {
     internet: Namespace,
     emu: Namespace,
     links: Vec<LinkSpec>,
-    /// For each link how often its NAT was set up; 0 is never.
-    nat: Mutex<Vec<u32>>,
+    changes: Mutex<Vec<Changes>>,
     scratch: Scratch,
 }
 
@@ -119,7 +119,7 @@ impl Lab {
             internet,
             emu,
             links: links.to_vec(),
-            nat: Mutex::new(vec![0; links.len()]),
+            changes: Mutex::new(vec![Changes::default(); links.len()]),
             scratch,
         };
         (0..links.len()).try_for_each(|link| lab.add_link_routes(link))?;
@@ -200,7 +200,8 @@ impl Lab {
                 network.host(family, 1),
                 Self::wan_interface(link)
             );
-            internet += &format!("route replace {client} via {}\n", network.host(family, 2));
+            let portal = self.local_address(link, family);
+            internet += &format!("route replace {client} via {portal}\n");
         }
         self.local.ip(&local)?;
         self.internet.ip(&internet)
@@ -228,20 +229,6 @@ impl Lab {
         self.internet.ip(&internet)
     }
 
-    /// Takes a link's interface on the local portal down, as its administrator would. The kernel
-    /// forgets its routes; [`interface_up`](Self::interface_up) brings them back.
-    pub fn interface_down(&self, link: usize) -> Result<()> {
-        self.local
-            .ip(&format!("link set {} down", Self::wan_interface(link)))
-    }
-
-    /// Takes a link's interface up again, with addresses and routes.
-    pub fn interface_up(&self, link: usize) -> Result<()> {
-        self.local
-            .ip(&format!("link set {} up", Self::wan_interface(link)))?;
-        self.add_link_routes(link)
-    }
-
     /// The local portal's routes over a link that the kernel drops with the interface.
     fn add_link_routes(&self, link: usize) -> Result<()> {
         let interface = Self::wan_interface(link);
@@ -253,7 +240,9 @@ impl Lab {
             let gateway = network.host(family, 1);
             lines += &format!(
                 "neigh replace {gateway} lladdr {mac} dev {interface} nud permanent\n\
-                 route replace default via {gateway} dev {interface} table {table}\n"
+                 route replace {} dev {interface} table {table}\n\
+                 route replace default via {gateway} dev {interface} table {table}\n",
+                network.prefix(family)
             );
             if link == 0 {
                 lines += &format!("route replace default via {gateway} dev {interface}\n");
@@ -290,6 +279,8 @@ fn router(name: &str) -> Result<Namespace> {
         // An address answers on its own interface only.
         ("net.ipv4.conf.all.arp_ignore", "1"),
         ("net.ipv4.conf.all.arp_announce", "2"),
+        // A second address of a subnet survives the first one's removal.
+        ("net.ipv4.conf.all.promote_secondaries", "1"),
         // IPv6 addresses survive an interface that is taken down, as IPv4 ones do.
         ("net.ipv6.conf.all.keep_addr_on_down", "1"),
         ("net.ipv6.conf.default.keep_addr_on_down", "1"),

@@ -60,15 +60,15 @@ pub struct Portal {
 }
 
 impl Portal {
-    /// Starts a daemon with this configuration and waits until its interface is up. Its files
-    /// are in `directory`, in a folder of the namespace's name; the log goes on over restarts.
+    /// Starts the daemon `binary` with this configuration and waits until its interface is up. Its
+    /// files are in `directory`, in a folder of the namespace's name; the log goes on over restarts.
     pub fn start(
         namespace: &Namespace,
+        binary: &Path,
         interface: &str,
         config: &str,
         directory: &Path,
     ) -> Result<Self> {
-        let binary = binary()?;
         let run_dir = directory.join(namespace.name());
         fs::DirBuilder::new()
             .recursive(true)
@@ -80,7 +80,7 @@ impl Portal {
         let log = run_dir.join(format!("{interface}.log"));
         let stderr = OpenOptions::new().create(true).append(true).open(&log)?;
 
-        let mut command = namespace.quiet_command(&binary);
+        let mut command = namespace.quiet_command(binary);
         command.args([interface, "--foreground", "--log-level", "info"]);
         command
             .arg("--config")
@@ -96,7 +96,7 @@ impl Portal {
         let mut portal = Self {
             namespace: namespace.clone(),
             interface: interface.to_owned(),
-            binary,
+            binary: binary.to_owned(),
             run_dir,
             log,
             child: Started(child),

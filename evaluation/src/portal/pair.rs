@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Portal;
+use super::{Portal, binary};
 use crate::lab::{Family, Lab};
+use crate::netns::Namespace;
 use crate::ping::Ping;
 
 /// The tunnel's addresses and their prefix lengths: local, then remote.
@@ -42,6 +44,8 @@ impl Method {
 /// How the pair is configured. Empty values leave the daemon its default.
 #[derive(Clone, Debug)]
 pub struct PairOptions {
+    /// The daemon's program; [`binary()`] if not given.
+    pub binary: Option<PathBuf>,
     /// The name of the interface of both portals.
     pub interface: String,
     /// The carrier of all links.
@@ -65,6 +69,7 @@ pub struct PairOptions {
 impl Default for PairOptions {
     fn default() -> Self {
         Self {
+            binary: None,
             interface: "nc0".into(),
             method: Method::Udp,
             congestion_control: String::new(),
@@ -143,37 +148,13 @@ impl<'a> Pair<'a> {
 
     /// Starts the local portal, again if it had been taken out.
     pub fn start_local(&mut self) -> Result<()> {
-        let Self {
-            lab,
-            options,
-            configs,
-            ..
-        } = self;
-        let interface = &options.interface;
-        self.local = Some(Portal::start(
-            lab.local(),
-            interface,
-            &configs[0],
-            lab.directory(),
-        )?);
+        self.local = Some(self.start_portal(self.lab.local(), &self.configs[0])?);
         self.route()
     }
 
     /// Starts the remote portal, again if it had been taken out.
     pub fn start_remote(&mut self) -> Result<()> {
-        let Self {
-            lab,
-            options,
-            configs,
-            ..
-        } = self;
-        let interface = &options.interface;
-        self.remote = Some(Portal::start(
-            lab.remote(),
-            interface,
-            &configs[1],
-            lab.directory(),
-        )?);
+        self.remote = Some(self.start_portal(self.lab.remote(), &self.configs[1])?);
         self.route()
     }
 
@@ -209,6 +190,17 @@ impl<'a> Pair<'a> {
     pub fn stop(mut self) -> Result<()> {
         let portals = [self.local.take(), self.remote.take()];
         portals.into_iter().flatten().try_for_each(Portal::stop)
+    }
+
+    fn start_portal(&self, namespace: &Namespace, config: &str) -> Result<Portal> {
+        let binary = self.options.binary.clone().map_or_else(binary, Ok)?;
+        Portal::start(
+            namespace,
+            &binary,
+            &self.options.interface,
+            config,
+            self.lab.directory(),
+        )
     }
 
     /// A portal that starts anew has lost the routes over its interface.
