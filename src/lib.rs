@@ -5,4 +5,6 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod daemon;
 pub mod process;
+pub mod runtime;

@@ -2,12 +2,8 @@
 
 use std::process::ExitCode;
 
-use netcombiner::cli::{self, Up, UpResult};
+use netcombiner::{cli, daemon};
 
 fn main() -> ExitCode {
-    cli::run(std::env::args_os(), up)
-}
-
-fn up(_: Up) -> UpResult {
-    Err("running a portal is not built yet".into())
+    cli::run(std::env::args_os(), daemon::run)
 }

@@ -40,46 +40,22 @@ pub struct Finding {
 
 /// All checks.
 pub const ALL: [Check; 9] = [
-    Check {
-        name: "delay",
-        promise: "ping sees the delay that was set, within 0.5 ms",
-        run: delay,
-    },
+    Check { name: "delay", promise: "ping sees the delay that was set, within 0.5 ms", run: delay },
     Check {
         name: "goodput",
         promise: "one cubic connection gets 94.5 to 97.5 % of the IP rate",
         run: goodput,
     },
-    Check {
-        name: "queue",
-        promise: "a full queue of 100 ms delays by 100 ms",
-        run: queue,
-    },
-    Check {
-        name: "loss",
-        promise: "random loss is within four standard deviations of its rate",
-        run: loss,
-    },
-    Check {
-        name: "bursts",
-        promise: "loss in bursts has its share",
-        run: bursts,
-    },
+    Check { name: "queue", promise: "a full queue of 100 ms delays by 100 ms", run: queue },
+    Check { name: "loss", promise: "random loss is within four standard deviations of its rate", run: loss },
+    Check { name: "bursts", promise: "loss in bursts has its share", run: bursts },
     Check {
         name: "cut",
         promise: "a cut swallows everything for its time, and what follows arrives",
         run: cut,
     },
-    Check {
-        name: "rate-change",
-        promise: "a new rate counts at once, within 2 %",
-        run: rate_change,
-    },
-    Check {
-        name: "carrier",
-        promise: "the local portal's system sees a carrier go and come",
-        run: carrier,
-    },
+    Check { name: "rate-change", promise: "a new rate counts at once, within 2 %", run: rate_change },
+    Check { name: "carrier", promise: "the local portal's system sees a carrier go and come", run: carrier },
     Check {
         name: "total",
         promise: "4 links of 100 Mbit/s at once, with processor time to spare",
@@ -125,21 +101,13 @@ fn goodput() -> Result<Finding> {
     }
     Ok(Finding {
         holds: shares.iter().all(|share| TCP_SHARE.contains(share)),
-        measured: format!(
-            "{:.2} % of 50 Mbit/s up, {:.2} % down",
-            shares[0] * 100.0,
-            shares[1] * 100.0
-        ),
+        measured: format!("{:.2} % of 50 Mbit/s up, {:.2} % down", shares[0] * 100.0, shares[1] * 100.0),
     })
 }
 
 fn queue() -> Result<Finding> {
     let lab = Lab::new(&[dsl()])?;
-    let ping = Ping {
-        count: 100,
-        interval: Duration::from_millis(30),
-        ..Ping::default()
-    };
+    let ping = Ping { count: 100, interval: Duration::from_millis(30), ..Ping::default() };
     let report = std::thread::scope(|scope| {
         let flood = scope.spawn(|| Iperf::udp(100_000_000, 5).run(&lab));
         sleep(Duration::from_secs(1));
@@ -193,22 +161,15 @@ fn bursts() -> Result<Finding> {
 /// The share of datagrams that a receiver misses, and how many the wire was given.
 fn lost_share(loss: Loss) -> Result<(f64, f64)> {
     let lab = Lab::new(&[dsl()])?;
-    lab.wire(0)
-        .change(Direction::Up, |conditions| conditions.loss = loss);
+    lab.wire(0).change(Direction::Up, |conditions| conditions.loss = loss);
     let report = Iperf::udp(30_000_000, 5).run(&lab)?;
     let counters = lab.wire(0).counters(Direction::Up);
-    Ok((
-        report.udp_loss,
-        (counters.packets + counters.dropped_loss) as f64,
-    ))
+    Ok((report.udp_loss, (counters.packets + counters.dropped_loss) as f64))
 }
 
 fn cut() -> Result<Finding> {
     let lab = Lab::new(&[dsl()])?;
-    let flow = DatagramFlow {
-        rate: 200,
-        ..DatagramFlow::default()
-    };
+    let flow = DatagramFlow { rate: 200, ..DatagramFlow::default() };
     let flow = flow.start(lab.client(), lab.server(), lab.server_address(Family::V4))?;
     sleep(Duration::from_millis(500));
     lab.wire(0).cut(true);
@@ -238,13 +199,10 @@ fn rate_change() -> Result<Finding> {
     let report = std::thread::scope(|scope| {
         let flood = scope.spawn(|| Iperf::udp(60_000_000, 6).run(&lab));
         for mbit in RATES {
-            lab.wire(0)
-                .change_both(|conditions| conditions.rate_bps = (mbit * 1e6) as u64);
+            lab.wire(0).change_both(|conditions| conditions.rate_bps = (mbit * 1e6) as u64);
             sleep(Duration::from_secs(2));
         }
-        flood
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     let shares: Vec<f64> = RATES
         .iter()
@@ -253,20 +211,12 @@ fn rate_change() -> Result<Finding> {
             // The last of the two seconds at each rate, clear of the queue of the one before.
             let (from, to) = (turn as f64 * 2.0 + 0.8, turn as f64 * 2.0 + 1.8);
             let within = |at: &&Interval| at.start >= from && at.end <= to;
-            let steps: Vec<f64> = report
-                .intervals
-                .iter()
-                .filter(within)
-                .map(Interval::bps)
-                .collect();
+            let steps: Vec<f64> = report.intervals.iter().filter(within).map(Interval::bps).collect();
             stats::mean(&steps).unwrap_or(0.0) / (mbit * 1e6) / SHARE
         })
         .collect();
-    let listed: Vec<String> = shares
-        .iter()
-        .zip(RATES)
-        .map(|(share, mbit)| format!("{:.1} % of {mbit}", share * 100.0))
-        .collect();
+    let listed: Vec<String> =
+        shares.iter().zip(RATES).map(|(share, mbit)| format!("{:.1} % of {mbit}", share * 100.0)).collect();
     Ok(Finding {
         holds: shares.iter().all(|share| (0.98..=1.02).contains(share)),
         measured: format!("{} Mbit/s of IP packets at the receiver", listed.join(", ")),
@@ -280,14 +230,8 @@ fn carrier() -> Result<Finding> {
         Ok(!link.contains("NO-CARRIER"))
     };
     let replies = || -> Result<usize> {
-        let ping = Ping {
-            timeout: Duration::from_millis(200),
-            ..Ping::times(5)
-        };
-        Ok(ping
-            .run(lab.client(), lab.server_address(Family::V4))?
-            .replies
-            .len())
+        let ping = Ping { timeout: Duration::from_millis(200), ..Ping::times(5) };
+        Ok(ping.run(lab.client(), lab.server_address(Family::V4))?.replies.len())
     };
     let before = (has_carrier()?, replies()?);
     lab.wire(0).carrier(false)?;
@@ -309,11 +253,9 @@ fn total() -> Result<Finding> {
     let mut streams = Vec::new();
     for link in 0..LINKS {
         let address = IpAddr::from([203, 0, 113, 100 + link as u8]);
-        lab.server()
-            .ip(&format!("addr add {address}/24 dev eth0"))?;
+        lab.server().ip(&format!("addr add {address}/24 dev eth0"))?;
         let gateway = lab.gateway(link, Family::V4);
-        lab.local()
-            .ip(&format!("route add {address} via {gateway}"))?;
+        lab.local().ip(&format!("route add {address} via {gateway}"))?;
         streams.push(WatchedStream::start(lab.local(), lab.server(), address)?);
     }
     sleep(Duration::from_secs(3));
@@ -328,12 +270,7 @@ fn total() -> Result<Finding> {
         goodput += stream.stop().goodput_bps(end - Duration::from_secs(5), end);
     }
     let share = goodput / 400e6;
-    let counters = || {
-        lab.wan()
-            .wires()
-            .iter()
-            .map(|wire| wire.counters(Direction::Up))
-    };
+    let counters = || lab.wan().wires().iter().map(|wire| wire.counters(Direction::Up));
     let faults: u64 = counters().map(|counters| counters.dropped_fault).sum();
     Ok(Finding {
         holds: TCP_SHARE.contains(&share) && cpu < 0.85 && faults == 0,
@@ -351,9 +288,5 @@ fn total() -> Result<Finding> {
 /// The idle time of all processors together since the machine's start.
 fn idle_seconds() -> Result<f64> {
     let uptime = std::fs::read_to_string("/proc/uptime")?;
-    uptime
-        .split_whitespace()
-        .nth(1)
-        .and_then(|idle| idle.parse().ok())
-        .context("/proc/uptime")
+    uptime.split_whitespace().nth(1).and_then(|idle| idle.parse().ok()).context("/proc/uptime")
 }

@@ -33,10 +33,7 @@ pub struct DatagramFlow {
 impl Default for DatagramFlow {
     /// A G.711 call: 50 datagrams in a second, 172 bytes each.
     fn default() -> Self {
-        Self {
-            rate: 50,
-            size: 172,
-        }
+        Self { rate: 50, size: 172 }
     }
 }
 
@@ -93,26 +90,14 @@ impl DatagramReport {
 impl DatagramFlow {
     /// Starts the flow: threads of this process send from one namespace to an address of the
     /// other one.
-    pub fn start(
-        self,
-        from: &Namespace,
-        to: &Namespace,
-        address: IpAddr,
-    ) -> Result<RunningDatagrams> {
-        anyhow::ensure!(
-            self.rate > 0 && self.size >= HEADER,
-            "no such flow: {self:?}"
-        );
+    pub fn start(self, from: &Namespace, to: &Namespace, address: IpAddr) -> Result<RunningDatagrams> {
+        anyhow::ensure!(self.rate > 0 && self.size >= HEADER, "no such flow: {self:?}");
         let target = to
             .enter(|| UdpSocket::bind((address, 0)))?
             .with_context(|| format!("{}: receiving datagrams at {address}", to.name()))?;
         target.set_read_timeout(Some(Duration::from_millis(20)))?;
         let destination = target.local_addr()?;
-        let any: SocketAddr = if address.is_ipv4() {
-            ([0u8; 4], 0).into()
-        } else {
-            ([0u16; 8], 0).into()
-        };
+        let any: SocketAddr = if address.is_ipv4() { ([0u8; 4], 0).into() } else { ([0u16; 8], 0).into() };
         let source = from.enter(|| UdpSocket::bind(any))??;
         source.set_nonblocking(true)?;
 
@@ -122,21 +107,19 @@ impl DatagramFlow {
         let interval = Duration::from_secs(1) / self.rate;
         let sender = {
             let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
-            std::thread::Builder::new()
-                .name("datagrams-out".into())
-                .spawn(move || {
-                    let mut datagram = vec![0; self.size];
-                    while !stop.load(Ordering::Relaxed) {
-                        let sequence = sent.load(Ordering::Relaxed);
-                        std::thread::sleep((interval * sequence).saturating_sub(start.elapsed()));
-                        datagram[..4].copy_from_slice(&sequence.to_be_bytes());
-                        let now = start.elapsed().as_nanos() as u64;
-                        datagram[4..HEADER].copy_from_slice(&now.to_be_bytes());
-                        // One that the system refuses counts as lost.
-                        let _ = source.send_to(&datagram, destination);
-                        sent.store(sequence + 1, Ordering::Release);
-                    }
-                })?
+            std::thread::Builder::new().name("datagrams-out".into()).spawn(move || {
+                let mut datagram = vec![0; self.size];
+                while !stop.load(Ordering::Relaxed) {
+                    let sequence = sent.load(Ordering::Relaxed);
+                    std::thread::sleep((interval * sequence).saturating_sub(start.elapsed()));
+                    datagram[..4].copy_from_slice(&sequence.to_be_bytes());
+                    let now = start.elapsed().as_nanos() as u64;
+                    datagram[4..HEADER].copy_from_slice(&now.to_be_bytes());
+                    // One that the system refuses counts as lost.
+                    let _ = source.send_to(&datagram, destination);
+                    sent.store(sequence + 1, Ordering::Release);
+                }
+            })?
         };
         let receiver = {
             let stop = Arc::clone(&stop);
@@ -144,14 +127,7 @@ impl DatagramFlow {
                 .name("datagrams-in".into())
                 .spawn(move || receive(&target, &stop, start))?
         };
-        Ok(RunningDatagrams {
-            stop,
-            sent,
-            start,
-            interval,
-            sender: Some(sender),
-            receiver: Some(receiver),
-        })
+        Ok(RunningDatagrams { stop, sent, start, interval, sender: Some(sender), receiver: Some(receiver) })
     }
 }
 
@@ -173,10 +149,7 @@ impl RunningDatagrams {
             // Neither thread has a way to panic.
             let _ = sender.join();
         }
-        self.receiver
-            .take()
-            .and_then(|receiver| receiver.join().ok())
-            .unwrap_or_default()
+        self.receiver.take().and_then(|receiver| receiver.join().ok()).unwrap_or_default()
     }
 }
 
@@ -204,11 +177,7 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool, start: Instant) -> Vec<Arrival
                 let number = |bytes: &[u8]| bytes.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
                 let sent = Duration::from_nanos(number(&rest[..8]));
                 let delay = at.saturating_sub(sent);
-                arrivals.push(Arrival {
-                    sequence: number(sequence) as u32,
-                    at,
-                    delay,
-                });
+                arrivals.push(Arrival { sequence: number(sequence) as u32, at, delay });
             }
             Err(error) if error.kind() != ErrorKind::WouldBlock => {
                 // An error of an earlier datagram; do not spin on one that stays.
@@ -242,9 +211,7 @@ fn report(sent: u32, interval: Duration, arrivals: &[Arrival]) -> DatagramReport
         report.delays_ms.push(arrival.delay.as_secs_f64() * 1e3);
     }
     report.received = seen.len() as u32;
-    report.longest_gap = report
-        .longest_gap
-        .max((interval * sent).saturating_sub(last));
+    report.longest_gap = report.longest_gap.max((interval * sent).saturating_sub(last));
     let mut run = 0;
     for sequence in 0..=sent {
         if sequence < sent && !seen.contains(&sequence) {
@@ -264,11 +231,7 @@ mod tests {
     #[test]
     fn losses_gaps_and_reordering_are_told_apart() {
         let ms = Duration::from_millis;
-        let at = |sequence, time| Arrival {
-            sequence,
-            at: ms(time),
-            delay: ms(5),
-        };
+        let at = |sequence, time| Arrival { sequence, at: ms(time), delay: ms(5) };
         let arrivals = [at(0, 5), at(2, 45), at(1, 46), at(1, 47), at(6, 125)];
         let report = report(8, ms(20), &arrivals);
         assert_eq!((report.received, report.lost()), (4, 4));

@@ -95,10 +95,7 @@ impl Iperf {
 
     /// UDP at this rate in bit/s of payload, for so long.
     pub fn udp(bps: u64, seconds: u32) -> Self {
-        Self {
-            udp_bps: Some(bps),
-            ..Self::tcp(seconds)
-        }
+        Self { udp_bps: Some(bps), ..Self::tcp(seconds) }
     }
 
     /// Leaves the first seconds out of the figures.
@@ -140,10 +137,7 @@ impl Iperf {
         client.args(["-c", &lab.server_address(self.family).to_string()]);
         client.args(["-p", &self.port.to_string(), "-O", &self.omit.to_string()]);
         client.args(["-P", &self.parallel.to_string()]);
-        client.args([
-            "--connect-timeout",
-            &self.connect_timeout.as_millis().to_string(),
-        ]);
+        client.args(["--connect-timeout", &self.connect_timeout.as_millis().to_string()]);
         if self.reverse {
             client.arg("-R");
         }
@@ -158,11 +152,7 @@ impl Iperf {
         let client = read_json(&client.stdout).context("iperf3 client")?;
         let server = process::collect(server, SLACK).context("iperf3 server")?;
         let server = read_json(&server.stdout).context("iperf3 server")?;
-        let (sender, receiver) = if self.reverse {
-            (server, client)
-        } else {
-            (client, server)
-        };
+        let (sender, receiver) = if self.reverse { (server, client) } else { (client, server) };
         report(&sender, &receiver, self.omit)
     }
 
@@ -217,17 +207,13 @@ fn report(sender: &Value, receiver: &Value, omit: u32) -> Result<IperfReport> {
         .filter_map(|interval| read_interval(&interval["sum"], f64::from(omit)))
         .collect();
     let counted = || intervals.iter().filter(|interval| !interval.omitted);
-    let seconds: f64 = counted()
-        .map(|interval| interval.end - interval.start)
-        .sum();
+    let seconds: f64 = counted().map(|interval| interval.end - interval.start).sum();
     let bytes: u64 = counted().map(|interval| interval.bytes).sum();
     ensure!(seconds > 0.0, "the receiver measured no time");
     let lost_percent = receiver["end"]["sum"]["lost_percent"].as_f64();
     Ok(IperfReport {
         goodput_bps: bytes as f64 * 8.0 / seconds,
-        retransmits: sender["end"]["sum_sent"]["retransmits"]
-            .as_u64()
-            .unwrap_or(0),
+        retransmits: sender["end"]["sum_sent"]["retransmits"].as_u64().unwrap_or(0),
         udp_loss: lost_percent.unwrap_or(0.0) / 100.0,
         intervals,
     })

@@ -27,11 +27,7 @@ impl LinkSpec {
     /// jitter and loss, with an MTU of 1,500.
     pub fn mbit(rate: f64) -> Self {
         let conditions = Conditions::of_rate((rate * 1e6) as u64);
-        Self {
-            up: conditions.clone(),
-            down: conditions,
-            mtu: 1_500,
-        }
+        Self { up: conditions.clone(), down: conditions, mtu: 1_500 }
     }
 
     /// The delay of the wire one way: a round trip takes twice as long.

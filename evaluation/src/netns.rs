@@ -44,10 +44,7 @@ impl Namespace {
             Ok(fd) => fd.with_context(|| format!("making the network namespace {name}"))?,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        let namespace = Self {
-            name: name.to_owned(),
-            fd: Arc::new(fd),
-        };
+        let namespace = Self { name: name.to_owned(), fd: Arc::new(fd) };
         namespace.run("ip", &["link", "set", "lo", "up"])?;
         Ok(namespace)
     }
@@ -93,11 +90,7 @@ impl Namespace {
         let output = process::output_within(&mut command, input, SETUP_LIMIT).with_context(what)?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            let input = if input.is_empty() {
-                String::new()
-            } else {
-                format!(", given:\n{input}")
-            };
+            let input = if input.is_empty() { String::new() } else { format!(", given:\n{input}") };
             bail!("{}: {}: {}{input}", what(), output.status, said.trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -119,8 +112,7 @@ impl Namespace {
         self.enter(|| {
             for (key, value) in settings {
                 let path = format!("/proc/sys/{}", key.replace('.', "/"));
-                std::fs::write(&path, value)
-                    .with_context(|| format!("{}: {path} = {value}", self.name))?;
+                std::fs::write(&path, value).with_context(|| format!("{}: {path} = {value}", self.name))?;
             }
             Ok(())
         })?
@@ -136,9 +128,7 @@ impl Namespace {
                     .with_context(|| format!("entering the network namespace {}", self.name))?;
                 Ok(work())
             });
-            inside
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 

@@ -25,12 +25,7 @@ pub struct Ping {
 impl Default for Ping {
     /// 50 requests of the usual 56 bytes, one every 20 ms, and a second for the last reply.
     fn default() -> Self {
-        Self {
-            count: 50,
-            interval: Duration::from_millis(20),
-            size: 56,
-            timeout: Duration::from_secs(1),
-        }
+        Self { count: 50, interval: Duration::from_millis(20), size: 56, timeout: Duration::from_secs(1) }
     }
 }
 
@@ -66,10 +61,7 @@ impl PingReport {
 impl Ping {
     /// So many requests, otherwise as [`default`](Self::default).
     pub fn times(count: u32) -> Self {
-        Self {
-            count,
-            ..Self::default()
-        }
+        Self { count, ..Self::default() }
     }
 
     /// Sends the requests from a namespace. Lost ones are no error; an unreachable target is one
@@ -95,11 +87,9 @@ impl Ping {
         let text = String::from_utf8_lossy(&output.stdout);
         match parse(&text) {
             Some(report) => Ok(report),
-            None => bail!(
-                "{}: ping {target}: {}",
-                from.name(),
-                String::from_utf8_lossy(&output.stderr).trim()
-            ),
+            None => {
+                bail!("{}: ping {target}: {}", from.name(), String::from_utf8_lossy(&output.stderr).trim())
+            }
         }
     }
 }

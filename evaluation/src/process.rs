@@ -10,11 +10,7 @@ use anyhow::{Context, Result, bail};
 /// command that takes longer is killed, and that is an error.
 pub(crate) fn output_within(command: &mut Command, input: &str, limit: Duration) -> Result<Output> {
     let mut child = command
-        .stdin(if input.is_empty() {
-            Stdio::null()
-        } else {
-            Stdio::piped()
-        })
+        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -39,11 +35,7 @@ pub(crate) fn collect(mut child: Started, limit: Duration) -> Result<Output> {
         let stdout = stdout.join().unwrap_or_default();
         let stderr = stderr.join().unwrap_or_default();
         match status? {
-            Some(status) => Ok(Output {
-                status,
-                stdout,
-                stderr,
-            }),
+            Some(status) => Ok(Output { status, stdout, stderr }),
             None => bail!(
                 "still running after {:.1} s, killed; it had said: {}",
                 limit.as_secs_f64(),

@@ -35,10 +35,7 @@ impl Scratch {
             .process_group(0)
             .spawn()
             .context("starting the shell that removes the temporary directory")?;
-        Ok(Self {
-            path: directory.keep(),
-            janitor,
-        })
+        Ok(Self { path: directory.keep(), janitor })
     }
 
     /// Where it is.

@@ -94,17 +94,15 @@ impl WatchedStream {
         let mut outgoing = socket.try_clone()?;
         let sender = {
             let stop = Arc::clone(&stop);
-            std::thread::Builder::new()
-                .name("stream-out".into())
-                .spawn(move || {
-                    let block = [0; 65_536];
-                    while !stop.load(Ordering::Relaxed) {
-                        match outgoing.write(&block) {
-                            Err(error) if !is_timeout(&error) => return,
-                            _ => {}
-                        }
+            std::thread::Builder::new().name("stream-out".into()).spawn(move || {
+                let block = [0; 65_536];
+                while !stop.load(Ordering::Relaxed) {
+                    match outgoing.write(&block) {
+                        Err(error) if !is_timeout(&error) => return,
+                        _ => {}
                     }
-                })?
+                }
+            })?
         };
         let receiver = {
             let (stop, received) = (Arc::clone(&stop), Arc::clone(&received));
@@ -112,14 +110,7 @@ impl WatchedStream {
                 .name("stream-in".into())
                 .spawn(move || watch(incoming, &stop, &received, start))?
         };
-        Ok(Self {
-            start,
-            received,
-            stop,
-            socket,
-            sender: Some(sender),
-            receiver: Some(receiver),
-        })
+        Ok(Self { start, received, stop, socket, sender: Some(sender), receiver: Some(receiver) })
     }
 
     /// The time since the start, on the clock of the progress.
@@ -145,10 +136,7 @@ impl WatchedStream {
             // Neither thread has a way to panic.
             let _ = sender.join();
         }
-        self.receiver
-            .take()
-            .and_then(|receiver| receiver.join().ok())
-            .unwrap_or_default()
+        self.receiver.take().and_then(|receiver| receiver.join().ok()).unwrap_or_default()
     }
 }
 
@@ -158,12 +146,7 @@ impl Drop for WatchedStream {
     }
 }
 
-fn watch(
-    mut incoming: TcpStream,
-    stop: &AtomicBool,
-    received: &AtomicU64,
-    start: Instant,
-) -> Progress {
+fn watch(mut incoming: TcpStream, stop: &AtomicBool, received: &AtomicU64, start: Instant) -> Progress {
     let mut progress = Progress::default();
     let mut buffer = vec![0; 262_144];
     while !stop.load(Ordering::Relaxed) && start.elapsed() < LONGEST {
@@ -190,10 +173,7 @@ fn watch(
 }
 
 fn is_timeout(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
 #[cfg(test)]
@@ -203,10 +183,7 @@ mod tests {
     #[test]
     fn gaps_are_counted_within_the_range_asked_for() {
         let ms = Duration::from_millis;
-        let progress = Progress {
-            bytes_by_ms: vec![0, 5, 0, 0, 5, 0, 0, 0, 5],
-            watched: ms(20),
-        };
+        let progress = Progress { bytes_by_ms: vec![0, 5, 0, 0, 5, 0, 0, 0, 5], watched: ms(20) };
         assert_eq!(progress.longest_gap(ms(0), ms(9)), ms(3));
         assert_eq!(progress.longest_gap(ms(0), ms(5)), ms(2));
         assert_eq!(progress.longest_gap(ms(0), ms(100)), ms(11));

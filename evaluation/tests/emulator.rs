@@ -24,10 +24,7 @@ fn holds(name: &str) {
     let mut found = Vec::new();
     for _ in 0..2 {
         match (check.run)() {
-            Ok(Finding {
-                holds: true,
-                measured,
-            }) => {
+            Ok(Finding { holds: true, measured }) => {
                 println!("{name}: {measured}");
                 return;
             }

@@ -17,38 +17,22 @@ use evaluation::ping::Ping;
 use evaluation::wan::Direction;
 
 fn two_links() -> Lab {
-    Lab::new(&[
-        LinkSpec::mbit(50.0).delay_ms(2.0),
-        LinkSpec::mbit(20.0).delay_ms(5.0),
-    ])
-    .unwrap()
+    Lab::new(&[LinkSpec::mbit(50.0).delay_ms(2.0), LinkSpec::mbit(20.0).delay_ms(5.0)]).unwrap()
 }
 
 /// The address that the remote portal sees of a datagram from a link's address, if it arrives.
 fn seen_from(lab: &Lab, source: &UdpSocket, target: &UdpSocket) -> Option<SocketAddr> {
-    source
-        .send_to(b"hello", target.local_addr().unwrap())
-        .unwrap();
+    source.send_to(b"hello", target.local_addr().unwrap()).unwrap();
     let seen = target.recv_from(&mut [0; 16]).ok()?.1;
     assert_eq!(target.send_to(b"and back", seen).unwrap(), 8);
     let mut answer = [0; 16];
-    assert_eq!(
-        source.recv(&mut answer).unwrap(),
-        8,
-        "no way back in {}",
-        lab.local().name()
-    );
+    assert_eq!(source.recv(&mut answer).unwrap(), 8, "no way back in {}", lab.local().name());
     Some(seen)
 }
 
 fn socket(namespace: &evaluation::netns::Namespace, address: IpAddr) -> UdpSocket {
-    let socket = namespace
-        .enter(|| UdpSocket::bind((address, 0)))
-        .unwrap()
-        .unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
+    let socket = namespace.enter(|| UdpSocket::bind((address, 0))).unwrap().unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     socket
 }
 
@@ -63,10 +47,7 @@ fn packets_from_a_links_address_take_that_link_and_meet_its_nat() {
             let source = socket(lab.local(), lab.local_address(link, family));
             let target = socket(lab.remote(), lab.remote_address(family));
             let before = lab.wire(link).counters(Direction::Up).packets;
-            assert_eq!(
-                seen_from(&lab, &source, &target),
-                Some(source.local_addr().unwrap())
-            );
+            assert_eq!(seen_from(&lab, &source, &target), Some(source.local_addr().unwrap()));
             assert!(lab.wire(link).counters(Direction::Up).packets > before);
         }
     }
@@ -84,10 +65,7 @@ fn packets_from_a_links_address_take_that_link_and_meet_its_nat() {
     different.dedup();
     assert_eq!(different.len(), 6, "{seen:?}");
     let own: Vec<SocketAddr> = sources.iter().map(|s| s.local_addr().unwrap()).collect();
-    assert!(
-        seen.iter().all(|address| !own.contains(address)),
-        "{seen:?}"
-    );
+    assert!(seen.iter().all(|address| !own.contains(address)), "{seen:?}");
 }
 
 #[test]
@@ -96,10 +74,7 @@ fn an_interface_that_was_taken_down_serves_again() {
         return;
     }
     let lab = two_links();
-    let ping = Ping {
-        timeout: Duration::from_millis(200),
-        ..Ping::times(3)
-    };
+    let ping = Ping { timeout: Duration::from_millis(200), ..Ping::times(3) };
     lab.interface_down(0).unwrap();
     lab.interface_up(0).unwrap();
     lab.route_directly(0).unwrap();
@@ -126,17 +101,9 @@ fn a_link_serves_with_its_new_addresses() {
         let source = socket(lab.local(), new);
         let target = socket(lab.remote(), lab.remote_address(family));
         let before = lab.wire(1).counters(Direction::Up).packets;
-        assert_eq!(
-            seen_from(&lab, &source, &target),
-            Some(source.local_addr().unwrap())
-        );
+        assert_eq!(seen_from(&lab, &source, &target), Some(source.local_addr().unwrap()));
         assert!(lab.wire(1).counters(Direction::Up).packets > before);
-        assert!(
-            lab.local()
-                .enter(|| UdpSocket::bind((old, 0)))
-                .unwrap()
-                .is_err()
-        );
+        assert!(lab.local().enter(|| UdpSocket::bind((old, 0))).unwrap().is_err());
     }
 }
 
@@ -147,27 +114,16 @@ fn wires_carry_packets_of_the_mtu_with_right_checksums() {
     }
     let lab = Lab::new(&[LinkSpec::mbit(100.0).mtu(1_400)]).unwrap();
     // An answer to a whole MTU: 8 bytes of ICMP and 20 of IP are on top.
-    let whole = Ping {
-        size: 1_400 - 28,
-        ..Ping::times(2)
-    };
-    let report = whole
-        .run(lab.client(), lab.server_address(Family::V4))
-        .unwrap();
+    let whole = Ping { size: 1_400 - 28, ..Ping::times(2) };
+    let report = whole.run(lab.client(), lab.server_address(Family::V4)).unwrap();
     assert_eq!(report.replies.len(), 2);
     let iperf = evaluation::iperf::Iperf::tcp(1);
     iperf.run(&lab).unwrap();
     let counters = lab.wire(0).counters(Direction::Up);
     assert!(counters.bytes / counters.packets > 1_200 && counters.dropped_fault == 0);
     // Wrong checksums would show in the receiver's statistics.
-    let statistics = lab
-        .server()
-        .run("nstat", &["-asz", "TcpInCsumErrors"])
-        .unwrap();
-    let errors = statistics
-        .lines()
-        .find(|line| line.starts_with("TcpInCsumErrors"))
-        .unwrap();
+    let statistics = lab.server().run("nstat", &["-asz", "TcpInCsumErrors"]).unwrap();
+    let errors = statistics.lines().find(|line| line.starts_with("TcpInCsumErrors")).unwrap();
     assert_eq!(errors.split_whitespace().nth(1), Some("0"));
 }
 
@@ -188,17 +144,12 @@ fn nothing_stays_behind_even_after_kill_9() {
         assert!(Path::new(&directory).is_dir());
         let last = lines.find(|line| line.as_ref().unwrap().starts_with("Ctrl-C"));
         assert!(last.is_some());
-        let kill = Command::new("kill")
-            .args(["-s", signal, &shell.id().to_string()])
-            .status();
+        let kill = Command::new("kill").args(["-s", signal, &shell.id().to_string()]).status();
         assert!(kill.unwrap().success());
         shell.wait().unwrap();
         let end = Instant::now() + Duration::from_secs(5);
         while Path::new(&directory).exists() || someone_mentions(&directory) {
-            assert!(
-                Instant::now() < end,
-                "{directory} or its processes stay after SIG{signal}"
-            );
+            assert!(Instant::now() < end, "{directory} or its processes stay after SIG{signal}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }

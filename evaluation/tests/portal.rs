@@ -48,36 +48,21 @@ fn portals_start_stop_die_and_start_again() {
     let [local, remote] = pair.configs().clone();
     assert_eq!(local.matches("[Peer]").count(), 2);
     assert!(local.contains("Interface = wan1\nRemoteHost = 198.51.100.2\nRemotePort = 7000\n"));
-    assert!(
-        local.ends_with("CongestionControl = newreno\nMetric = 5\n"),
-        "{local}"
-    );
+    assert!(local.ends_with("CongestionControl = newreno\nMetric = 5\n"), "{local}");
     assert!(remote.contains("\nLocalPort = 7000\n") && !remote.contains("RemoteHost"));
 
     let portal = pair.local().unwrap();
     assert!(portal.is_running() && portal.rss_kb().unwrap() > 100);
     assert!(portal.cpu_seconds().unwrap() < 5.0);
     assert_eq!(portal.show().unwrap()["interface"], "nc0");
-    assert!(
-        portal
-            .log()
-            .contains("stand-in: nc0 --foreground --log-level info --config")
-    );
+    assert!(portal.log().contains("stand-in: nc0 --foreground --log-level info --config"));
     let config = lab.directory().join("local/nc0.conf");
-    assert_eq!(
-        fs::metadata(config).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(config).unwrap().permissions().mode() & 0o777, 0o600);
 
     // The traffic goes into the tunnel, or nowhere when that is gone; never past it.
-    let ping = Ping {
-        timeout: std::time::Duration::from_millis(100),
-        ..Ping::times(2)
-    };
+    let ping = Ping { timeout: std::time::Duration::from_millis(100), ..Ping::times(2) };
     for _ in 0..2 {
-        let report = ping
-            .run(lab.client(), lab.server_address(Family::V4))
-            .unwrap();
+        let report = ping.run(lab.client(), lab.server_address(Family::V4)).unwrap();
         assert_eq!(report.replies, []);
         if let Ok(portal) = pair.take_local() {
             portal.kill();
@@ -100,8 +85,5 @@ fn a_daemon_that_refuses_is_an_error_with_its_words() {
         ..PairOptions::default()
     };
     let error = format!("{:#}", Pair::start(&lab, &options).unwrap_err());
-    assert!(
-        error.contains("refused") && error.contains("netcombiner nc0 of remote"),
-        "{error}"
-    );
+    assert!(error.contains("refused") && error.contains("netcombiner nc0 of remote"), "{error}");
 }

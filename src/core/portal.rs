@@ -220,6 +220,11 @@ impl Portal {
         }
     }
 
+    /// Whether any link uses the socket.
+    pub fn has_links_on(&self, socket: SocketId) -> bool {
+        self.outbound().has_links_on(socket)
+    }
+
     // From the network.
 
     /// Takes datagrams that came in together. What is not right is counted, never an error.

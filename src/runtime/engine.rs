@@ -386,7 +386,12 @@ impl Engine {
         let mut records = Records::default();
         while !socket.closing.load(Ordering::Acquire) {
             match tcp.read(&mut records) {
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other portal closed the connection")),
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the other portal closed the connection",
+                    ));
+                }
                 Ok(_) => self.receive(id, socket, tcp.peer(), records.take()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.wait_socket(socket, tcp.as_fd())?;
@@ -435,7 +440,8 @@ impl Engine {
 
     /// Waits until `fd` can be read, or everything stops.
     fn wait_readable(&self, fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = timeout.and_then(|timeout| PollTimeout::try_from(timeout).ok()).unwrap_or(PollTimeout::NONE);
+        let timeout =
+            timeout.and_then(|timeout| PollTimeout::try_from(timeout).ok()).unwrap_or(PollTimeout::NONE);
         let mut fds = [PollFd::new(fd, PollFlags::POLLIN), PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
         ignore_interrupt(poll(&mut fds, timeout))?;
         let gone = PollFlags::POLLERR | PollFlags::POLLNVAL | PollFlags::POLLHUP;

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::{MaybeUninit, zeroed};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use socket2::SockAddr;
@@ -19,7 +19,6 @@ pub(super) struct Receiver {
     slot: usize,
     addresses: Box<[libc::sockaddr_storage; BATCH]>,
     lengths: [usize; BATCH],
-    address_lengths: [libc::socklen_t; BATCH],
     flags: [libc::c_int; BATCH],
 }
 
@@ -40,7 +39,6 @@ impl Receiver {
             slot,
             addresses,
             lengths: [0; BATCH],
-            address_lengths: [0; BATCH],
             flags: [0; BATCH],
         }
     }
@@ -54,7 +52,8 @@ impl Receiver {
         for (((slot, vector), header), address) in
             slots.zip(&mut vectors).zip(&mut headers).zip(self.addresses.iter_mut())
         {
-            let vector = vector.write(libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() });
+            let vector =
+                vector.write(libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() });
             header.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             header.msg_hdr.msg_iov = vector;
@@ -63,12 +62,17 @@ impl Receiver {
         // SAFETY: every header points to a name and a vector that live until the end of this function, and
         // every vector to a slot of `self.buffer`, which is borrowed mutably.
         let count = unsafe {
-            libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), BATCH as _, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
+            libc::recvmmsg(
+                fd.as_raw_fd(),
+                headers.as_mut_ptr(),
+                BATCH as _,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         for (i, header) in headers[..count].iter().enumerate() {
             self.lengths[i] = header.msg_len as usize;
-            self.address_lengths[i] = header.msg_hdr.msg_namelen;
             self.flags[i] = header.msg_hdr.msg_flags;
         }
         Ok(count)
@@ -77,19 +81,37 @@ impl Receiver {
     /// The first `count` datagrams of the last call. One without a usable source is left out.
     pub(super) fn received(&self, count: usize) -> impl Iterator<Item = Received<'_>> {
         (0..count).filter_map(|i| {
-            // SAFETY: the kernel wrote an address of that length, and the storage was zeroed before.
-            let source = unsafe { SockAddr::new(self.addresses[i], self.address_lengths[i]) }.as_socket()?;
+            let source = address(&self.addresses[i])?;
             let start = i * self.slot;
             let whole = self.flags[i] & libc::MSG_TRUNC == 0;
             let datagram = whole.then(|| &self.buffer[start..start + self.lengths[i]]);
-            Some(Received { source: canonical(source), datagram })
+            Some(Received { source, datagram })
         })
     }
 }
 
-/// An IPv4 address that a dual-stack socket shows as `::ffff:a.b.c.d`, as IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+/// The address in `storage`. An IPv4 address that a dual-stack socket shows as `::ffff:a.b.c.d` is IPv4.
+fn address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    let at = std::ptr::from_ref(storage);
+    match libc::c_int::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the storage, which is large and aligned enough, holds this type.
+            let v4 = unsafe { &*at.cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from_bits(u32::from_be(v4.sin_addr.s_addr));
+            Some(SocketAddr::new(ip.into(), u16::from_be(v4.sin_port)))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let v6 = unsafe { &*at.cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            let port = u16::from_be(v6.sin6_port);
+            match ip.to_canonical() {
+                IpAddr::V4(v4) => Some(SocketAddr::new(v4.into(), port)),
+                IpAddr::V6(_) => Some(SocketAddrV6::new(ip, port, 0, v6.sin6_scope_id).into()),
+            }
+        }
+        _ => None,
+    }
 }
 
 /// Sends the datagrams of `train` from number `skip` on to `to`, without waiting; gives how many went.
@@ -99,8 +121,8 @@ pub(super) fn send(fd: BorrowedFd<'_>, train: &Train, skip: usize, to: &SockAddr
     let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
     let mut count = 0;
     for ((datagram, vector), header) in train.datagrams().skip(skip).zip(&mut vectors).zip(&mut headers) {
-        let vector =
-            vector.write(libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() });
+        let vector = vector
+            .write(libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() });
         header.msg_hdr.msg_name = to.as_ptr().cast_mut().cast();
         header.msg_hdr.msg_namelen = to.len();
         header.msg_hdr.msg_iov = vector;
@@ -109,6 +131,7 @@ pub(super) fn send(fd: BorrowedFd<'_>, train: &Train, skip: usize, to: &SockAddr
     }
     // SAFETY: the first `count` headers point to the address and to vectors that live until the end of this
     // function; the vectors point into `train`, which is borrowed, and sendmmsg only reads from it.
-    let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
+    let sent =
+        unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }

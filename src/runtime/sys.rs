@@ -11,8 +11,9 @@ pub(super) fn connected_mtu(socket: BorrowedFd<'_>, ipv6: bool) -> Option<u16> {
     let mut mtu: libc::c_int = 0;
     let mut len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes, the size of `mtu`, and both outlive the call.
-    let result =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, std::ptr::from_mut(&mut mtu).cast(), &mut len) };
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, std::ptr::from_mut(&mut mtu).cast(), &mut len)
+    };
     if result == 0 { u16::try_from(mtu.min(u16::MAX.into())).ok() } else { None }
 }
 

@@ -64,7 +64,9 @@ impl TcpFlow {
             *length = (datagram.len() as u16).to_be_bytes();
         }
         let mut slices = [IoSlice::new(&[]); super::mmsg::BATCH * 2];
-        for ((pair, length), datagram) in slices.as_chunks_mut::<2>().0.iter_mut().zip(&lengths).zip(train.datagrams()) {
+        for ((pair, length), datagram) in
+            slices.as_chunks_mut::<2>().0.iter_mut().zip(&lengths).zip(train.datagrams())
+        {
             *pair = [IoSlice::new(length), IoSlice::new(datagram)];
         }
         let slices = &slices[..train.len() * 2];

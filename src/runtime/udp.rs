@@ -33,7 +33,12 @@ impl Local {
 }
 
 /// Opens a socket of `kind`, bound as `local` says.
-pub(super) fn bound(local: &Local, remote: Option<SocketAddr>, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+pub(super) fn bound(
+    local: &Local,
+    remote: Option<SocketAddr>,
+    kind: Type,
+    protocol: Protocol,
+) -> io::Result<Socket> {
     let try_bind = |address: SocketAddr| {
         let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
         if address.is_ipv6() {
@@ -67,7 +72,10 @@ fn bind_interface(socket: &Socket, interface: &str) -> io::Result<()> {
 
 #[cfg(not(target_os = "linux"))]
 fn bind_interface(_: &Socket, _: &str) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "Interface is for Linux; use LocalAddress and pf's route-to"))
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "Interface is for Linux; use LocalAddress and pf's route-to",
+    ))
 }
 
 /// The socket of a UDP flow; several links may share one that listens.
@@ -102,7 +110,9 @@ impl UdpSocket {
 
     fn address(&self, to: SocketAddr) -> SockAddr {
         match to {
-            SocketAddr::V4(v4) if self.ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()).into(),
+            SocketAddr::V4(v4) if self.ipv6 => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()).into()
+            }
             to => to.into(),
         }
     }

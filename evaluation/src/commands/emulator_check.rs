@@ -15,30 +15,16 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let wanted = |name: &str| {
-        arguments
-            .filter
-            .as_ref()
-            .is_none_or(|part| name.contains(part))
-    };
-    let checks: Vec<_> = check::ALL
-        .iter()
-        .filter(|check| wanted(check.name))
-        .collect();
+    let wanted = |name: &str| arguments.filter.as_ref().is_none_or(|part| name.contains(part));
+    let checks: Vec<_> = check::ALL.iter().filter(|check| wanted(check.name)).collect();
     let mut failed = 0;
     for check in &checks {
         eprint!("{:<14} {} … ", check.name, check.promise);
         // Only a broken standard error could fail here.
         let _ = std::io::stderr().flush();
         let (word, measured) = match (check.run)() {
-            Ok(Finding {
-                holds: true,
-                measured,
-            }) => ("ok", measured),
-            Ok(Finding {
-                holds: false,
-                measured,
-            }) => ("NO", measured),
+            Ok(Finding { holds: true, measured }) => ("ok", measured),
+            Ok(Finding { holds: false, measured }) => ("NO", measured),
             Err(error) => ("FAILED", format!("{error:#}")),
         };
         failed += usize::from(word != "ok");
@@ -46,9 +32,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("{:<14} {word:<6} {measured}", check.name);
     }
     println!("{} passed, {failed} failed", checks.len() - failed);
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -67,14 +67,12 @@ fn parse_link(text: &str) -> Result<LinkSpec> {
             link = link.reorder();
             continue;
         }
-        let number: f64 = value
-            .parse()
-            .with_context(|| format!("{word:?} has no number"))?;
+        let number: f64 = value.parse().with_context(|| format!("{word:?} has no number"))?;
         anyhow::ensure!(number >= 0.0, "{word:?} is below 0");
         link = match key {
-            "rate" => link
-                .up(|c| c.rate_bps = (number * 1e6) as u64)
-                .down(|c| c.rate_bps = (number * 1e6) as u64),
+            "rate" => {
+                link.up(|c| c.rate_bps = (number * 1e6) as u64).down(|c| c.rate_bps = (number * 1e6) as u64)
+            }
             "delay" => link.delay_ms(number),
             "queue" => link.queue_ms(number),
             "jitter" => link.jitter_ms(number),
@@ -91,9 +89,7 @@ fn parse_link(text: &str) -> Result<LinkSpec> {
                 run = Some(number);
                 link
             }
-            _ => anyhow::bail!(
-                "{key:?} is none of rate, up, delay, queue, jitter, reorder, loss, run, mtu"
-            ),
+            _ => anyhow::bail!("{key:?} is none of rate, up, delay, queue, jitter, reorder, loss, run, mtu"),
         };
     }
     if let Some(up) = up {

@@ -32,26 +32,14 @@ pub(super) struct Network {
     v6: u16,
 }
 
-pub(super) const CLIENT_NETWORK: Network = Network {
-    v4: [192, 168, 100],
-    v6: 0x100,
-};
-pub(super) const REMOTE_NETWORK: Network = Network {
-    v4: [198, 51, 100],
-    v6: 0x51,
-};
-pub(super) const SERVER_NETWORK: Network = Network {
-    v4: [203, 0, 113],
-    v6: 0x113,
-};
+pub(super) const CLIENT_NETWORK: Network = Network { v4: [192, 168, 100], v6: 0x100 };
+pub(super) const REMOTE_NETWORK: Network = Network { v4: [198, 51, 100], v6: 0x51 };
+pub(super) const SERVER_NETWORK: Network = Network { v4: [203, 0, 113], v6: 0x113 };
 
 /// The subnet of a link.
 pub(super) fn link_network(link: usize) -> Network {
     // Both stay clear of the other networks: an emulator has 32 wires at most.
-    Network {
-        v4: [192, 168, link as u8 + 1],
-        v6: link as u16 + 1,
-    }
+    Network { v4: [192, 168, link as u8 + 1], v6: link as u16 + 1 }
 }
 
 /// The hardware address at host number `host` of a link, from the locally administered ones.

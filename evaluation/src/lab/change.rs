@@ -20,14 +20,12 @@ impl Lab {
     /// Takes a link's interface on the local portal down, as its administrator would. The kernel
     /// forgets its routes; [`interface_up`](Self::interface_up) brings them back.
     pub fn interface_down(&self, link: usize) -> Result<()> {
-        self.local
-            .ip(&format!("link set {} down", Self::wan_interface(link)))
+        self.local.ip(&format!("link set {} down", Self::wan_interface(link)))
     }
 
     /// Takes a link's interface up again, with addresses and routes.
     pub fn interface_up(&self, link: usize) -> Result<()> {
-        self.local
-            .ip(&format!("link set {} up", Self::wan_interface(link)))?;
+        self.local.ip(&format!("link set {} up", Self::wan_interface(link)))?;
         self.add_link_routes(link)
     }
 
@@ -85,25 +83,13 @@ impl Lab {
         let mut rules = String::new();
         for (family, word) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
             let address = REMOTE_NETWORK.host_with_length(family, host);
-            let flags: &[&str] = if family == Family::V6 {
-                &["nodad"]
-            } else {
-                &[]
-            };
-            let add = [
-                &["addr", "replace", address.as_str(), "dev", "remote"],
-                flags,
-            ]
-            .concat();
+            let flags: &[&str] = if family == Family::V6 { &["nodad"] } else { &[] };
+            let add = [&["addr", "replace", address.as_str(), "dev", "remote"], flags].concat();
             self.internet.run("ip", &add)?;
 
             let from = link_network(link).prefix(family);
             let to = REMOTE_NETWORK.host(family, host);
-            let to = if family == Family::V6 {
-                format!("[{to}]")
-            } else {
-                to.to_string()
-            };
+            let to = if family == Family::V6 { format!("[{to}]") } else { to.to_string() };
             rules += &format!(
                 "{word} saddr {from} oifname remote meta l4proto {{ tcp, udp }} \
                  snat {word} to {to}:{ports}-{last_port}\n"

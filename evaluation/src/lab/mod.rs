@@ -91,23 +91,14 @@ impl Lab {
             };
             // The machine's default may be BBR; a route's algorithm needs no privilege.
             namespace.ip(&Family::BOTH
-                .map(|family| {
-                    format!(
-                        "route add default via {} congctl cubic\n",
-                        network.host(family, 1)
-                    )
-                })
+                .map(|family| format!("route add default via {} congctl cubic\n", network.host(family, 1)))
                 .concat())?;
         }
         for (index, link) in links.iter().enumerate() {
             add_link(&local, &internet, &emu, index, link)
                 .with_context(|| format!("building link {index}"))?;
         }
-        let wires: Vec<WireSpec> = links
-            .iter()
-            .enumerate()
-            .map(|(k, link)| wire(k, link))
-            .collect();
+        let wires: Vec<WireSpec> = links.iter().enumerate().map(|(k, link)| wire(k, link)).collect();
         let mtu = links.iter().map(|link| link.mtu).max().unwrap_or(1_500);
         let wan = Wan::start(&emu, &wires, mtu, seed)?;
         let lab = Self {
@@ -154,14 +145,7 @@ impl Lab {
 
     /// All namespaces.
     pub fn namespaces(&self) -> [&Namespace; 6] {
-        [
-            &self.client,
-            &self.local,
-            &self.remote,
-            &self.server,
-            &self.internet,
-            &self.emu,
-        ]
+        [&self.client, &self.local, &self.remote, &self.server, &self.internet, &self.emu]
     }
 
     /// What the links were like at the start.
@@ -219,10 +203,7 @@ impl Lab {
             local += &format!("route replace unreachable {server} metric 9999\n");
             remote += &format!("route replace {client} dev {remote_interface}\n");
             remote += &format!("route replace unreachable {client} metric 9999\n");
-            internet += &format!(
-                "route replace {client} via {}\n",
-                REMOTE_NETWORK.host(family, 2)
-            );
+            internet += &format!("route replace {client} via {}\n", REMOTE_NETWORK.host(family, 2));
         }
         self.local.ip(&local)?;
         self.remote.ip(&remote)?;
@@ -306,10 +287,7 @@ fn join(
 fn bring_up(interface: &str, network: &address::Network, host: u8) -> String {
     let addresses = Family::BOTH.map(|family| {
         let flags = if family == Family::V6 { " nodad" } else { "" };
-        format!(
-            "addr add {} dev {interface}{flags}\n",
-            network.host_with_length(family, host)
-        )
+        format!("addr add {} dev {interface}{flags}\n", network.host_with_length(family, host))
     });
     format!("link set {interface} up\n{}", addresses.concat())
 }
@@ -344,29 +322,15 @@ fn add_link(
     for family in Family::BOTH {
         let address = network.host(family, 2).to_string();
         for [selector, value] in [["from", address.as_str()], ["oif", wan.as_str()]] {
-            let rule = [
-                family.ip_flag(),
-                "rule",
-                "add",
-                selector,
-                value,
-                "lookup",
-                &table,
-            ];
+            let rule = [family.ip_flag(), "rule", "add", selector, value, "lookup", &table];
             local.run("ip", &rule)?;
         }
         let mac = link_mac(index, 2);
-        neighbours +=
-            &format!("neigh replace {address} lladdr {mac} dev {gateway} nud permanent\n");
+        neighbours += &format!("neigh replace {address} lladdr {mac} dev {gateway} nud permanent\n");
     }
     internet.ip(&neighbours)
 }
 
 fn wire(index: usize, link: &LinkSpec) -> WireSpec {
-    WireSpec {
-        a: format!("a{index}"),
-        b: format!("b{index}"),
-        up: link.up.clone(),
-        down: link.down.clone(),
-    }
+    WireSpec { a: format!("a{index}"), b: format!("b{index}"), up: link.up.clone(), down: link.down.clone() }
 }

@@ -32,20 +32,13 @@ pub fn binary() -> Result<PathBuf> {
         return Ok(path.into());
     }
     let program = std::env::current_exe()?;
-    let places = program
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|place| place.join("netcombiner"));
-    places
-        .into_iter()
-        .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "no netcombiner near {}: build it first (cargo build) or set NETCOMBINER_BIN",
-                program.display()
-            )
-        })
+    let places = program.ancestors().skip(1).take(2).map(|place| place.join("netcombiner"));
+    places.into_iter().find(|path| path.is_file()).with_context(|| {
+        format!(
+            "no netcombiner near {}: build it first (cargo build) or set NETCOMBINER_BIN",
+            program.display()
+        )
+    })
 }
 
 /// A running daemon. Dropping it kills it, and so does the end of the thread that started it.
@@ -70,29 +63,17 @@ impl Portal {
         directory: &Path,
     ) -> Result<Self> {
         let run_dir = directory.join(namespace.name());
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&run_dir)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&run_dir)?;
         let config_path = run_dir.join(format!("{interface}.conf"));
-        write_private(&config_path, config)
-            .with_context(|| format!("writing {}", config_path.display()))?;
+        write_private(&config_path, config).with_context(|| format!("writing {}", config_path.display()))?;
         let log = run_dir.join(format!("{interface}.log"));
         let stderr = OpenOptions::new().create(true).append(true).open(&log)?;
 
         let mut command = namespace.quiet_command(binary);
         command.args([interface, "--foreground", "--log-level", "info"]);
-        command
-            .arg("--config")
-            .arg(&config_path)
-            .arg("--run-dir")
-            .arg(&run_dir);
-        command
-            .stdout(Stdio::from(stderr.try_clone()?))
-            .stderr(Stdio::from(stderr));
-        let child = command
-            .spawn()
-            .with_context(|| format!("starting {}", binary.display()))?;
+        command.arg("--config").arg(&config_path).arg("--run-dir").arg(&run_dir);
+        command.stdout(Stdio::from(stderr.try_clone()?)).stderr(Stdio::from(stderr));
+        let child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
         let mut portal = Self {
             namespace: namespace.clone(),
             interface: interface.to_owned(),
@@ -142,9 +123,7 @@ impl Portal {
 
     /// Everything it has written on standard output and error.
     pub fn log(&self) -> String {
-        fs::read(&self.log)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// The state that it reports: `netcombiner show IF --json`.
@@ -169,15 +148,8 @@ impl Portal {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
         // The name in parentheses may hold spaces. After it, utime and stime are the fields
         // 12 and 13 (proc_pid_stat(5) counts them 14 and 15).
-        let fields = stat
-            .rsplit_once(')')
-            .map_or("", |(_, rest)| rest)
-            .split_whitespace();
-        let ticks: f64 = fields
-            .skip(11)
-            .take(2)
-            .filter_map(|field| field.parse::<f64>().ok())
-            .sum();
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
         let per_second = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100);
         Ok(ticks / per_second as f64)
     }
@@ -186,11 +158,7 @@ impl Portal {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.0.try_wait()? {
-                bail!(
-                    "{} ended at once with {status}{}",
-                    self.name(),
-                    self.log_tail()
-                );
+                bail!("{} ended at once with {status}{}", self.name(), self.log_tail());
             }
             let links = self.namespace.run("ip", &["-o", "link", "show", "up"])?;
             if links.contains(&format!(": {}:", self.interface)) {
@@ -204,33 +172,20 @@ impl Portal {
     }
 
     fn name(&self) -> String {
-        format!(
-            "netcombiner {} of {}",
-            self.interface,
-            self.namespace.name()
-        )
+        format!("netcombiner {} of {}", self.interface, self.namespace.name())
     }
 
     fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
-        if tail.is_empty() {
-            "; its log is empty".into()
-        } else {
-            format!("; its log:\n  {tail}")
-        }
+        if tail.is_empty() { "; its log is empty".into() } else { format!("; its log:\n  {tail}") }
     }
 }
 
 /// Writes a file that only its owner may read, as keys are in it.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
-    let mut file: File = options
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file: File = options.create(true).truncate(true).write(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
 }

@@ -15,10 +15,7 @@ use crate::netns::Namespace;
 use crate::ping::Ping;
 
 /// The tunnel's addresses and their prefix lengths: local, then remote.
-const TUNNEL: [[&str; 2]; 2] = [
-    ["10.77.0.1/24", "fd77::1/64"],
-    ["10.77.0.2/24", "fd77::2/64"],
-];
+const TUNNEL: [[&str; 2]; 2] = [["10.77.0.1/24", "fd77::1/64"], ["10.77.0.2/24", "fd77::2/64"]];
 
 /// The port on which the remote portal listens.
 const PORT: u16 = 7000;
@@ -98,22 +95,13 @@ impl<'a> Pair<'a> {
     /// wait for the session; [`wait_connected`](Self::wait_connected) does.
     pub fn start(lab: &'a Lab, options: &PairOptions) -> Result<Self> {
         let key = random_key()?;
-        let configs = [
-            local_config(lab, options, &key),
-            remote_config(options, &key),
-        ];
+        let configs = [local_config(lab, options, &key), remote_config(options, &key)];
         Self::start_with(lab, options, configs)
     }
 
     /// As [`start`](Self::start), with whole configurations: the local portal's, the remote's.
     pub fn start_with(lab: &'a Lab, options: &PairOptions, configs: [String; 2]) -> Result<Self> {
-        let mut pair = Self {
-            lab,
-            options: options.clone(),
-            configs,
-            local: None,
-            remote: None,
-        };
+        let mut pair = Self { lab, options: options.clone(), configs, local: None, remote: None };
         pair.start_remote()?;
         pair.start_local()?;
         Ok(pair)
@@ -131,9 +119,7 @@ impl<'a> Pair<'a> {
 
     /// The remote portal.
     pub fn remote(&mut self) -> Result<&mut Portal> {
-        self.remote
-            .as_mut()
-            .context("the remote portal does not run")
+        self.remote.as_mut().context("the remote portal does not run")
     }
 
     /// Takes the local portal out, to stop or kill it.
@@ -161,29 +147,17 @@ impl<'a> Pair<'a> {
     /// Waits until the client reaches the server through the tunnel; returns how long that took.
     pub fn wait_connected(&mut self, limit: Duration) -> Result<Duration> {
         let start = Instant::now();
-        let once = Ping {
-            timeout: Duration::from_millis(500),
-            ..Ping::times(1)
-        };
+        let once = Ping { timeout: Duration::from_millis(500), ..Ping::times(1) };
         let target = self.lab.server_address(Family::V4);
         while start.elapsed() < limit {
             // Without a route yet, ping fails; that is not the end either.
-            if once
-                .run(self.lab.client(), target)
-                .is_ok_and(|report| !report.replies.is_empty())
-            {
+            if once.run(self.lab.client(), target).is_ok_and(|report| !report.replies.is_empty()) {
                 return Ok(start.elapsed());
             }
         }
-        let tails = [self.local.as_ref(), self.remote.as_ref()].map(|portal| {
-            portal
-                .map(|portal| portal.name() + &portal.log_tail())
-                .unwrap_or_default()
-        });
-        bail!(
-            "no way through the tunnel within {limit:?}\n{}",
-            tails.join("\n")
-        )
+        let tails = [self.local.as_ref(), self.remote.as_ref()]
+            .map(|portal| portal.map(|portal| portal.name() + &portal.log_tail()).unwrap_or_default());
+        bail!("no way through the tunnel within {limit:?}\n{}", tails.join("\n"))
     }
 
     /// Stops both portals in good order.
@@ -194,13 +168,7 @@ impl<'a> Pair<'a> {
 
     fn start_portal(&self, namespace: &Namespace, config: &str) -> Result<Portal> {
         let binary = self.options.binary.clone().map_or_else(binary, Ok)?;
-        Portal::start(
-            namespace,
-            &binary,
-            &self.options.interface,
-            config,
-            self.lab.directory(),
-        )
+        Portal::start(namespace, &binary, &self.options.interface, config, self.lab.directory())
     }
 
     /// A portal that starts anew has lost the routes over its interface.
@@ -217,11 +185,7 @@ impl<'a> Pair<'a> {
 pub fn local_config(lab: &Lab, options: &PairOptions, key: &str) -> String {
     let mut text = host_section(options, key, TUNNEL[0]);
     let all: Vec<usize> = (0..lab.links().len()).collect();
-    let links = if options.links.is_empty() {
-        &all
-    } else {
-        &options.links
-    };
+    let links = if options.links.is_empty() { &all } else { &options.links };
     for &link in links {
         text += &format!(
             "\n[Peer]\nName = link{link}\nMethod = {}\nInterface = {}\nRemoteHost = {}\n\
@@ -230,11 +194,7 @@ pub fn local_config(lab: &Lab, options: &PairOptions, key: &str) -> String {
             Lab::wan_interface(link),
             lab.remote_address(options.outer)
         );
-        let own = options
-            .link_lines
-            .iter()
-            .filter(|(of, _)| *of == link)
-            .map(|(_, line)| line);
+        let own = options.link_lines.iter().filter(|(of, _)| *of == link).map(|(_, line)| line);
         push_lines(&mut text, options, own);
     }
     text
@@ -243,10 +203,7 @@ pub fn local_config(lab: &Lab, options: &PairOptions, key: &str) -> String {
 /// The remote portal's configuration: one `[Peer]` that listens for all links.
 pub fn remote_config(options: &PairOptions, key: &str) -> String {
     let mut text = host_section(options, key, TUNNEL[1]);
-    text += &format!(
-        "\n[Peer]\nName = local\nMethod = {}\nLocalPort = {PORT}\n",
-        options.method.name()
-    );
+    text += &format!("\n[Peer]\nName = local\nMethod = {}\nLocalPort = {PORT}\n", options.method.name());
     push_lines(&mut text, options, std::iter::empty());
     text
 }
@@ -259,27 +216,16 @@ fn host_section(options: &PairOptions, key: &str, addresses: [&str; 2]) -> Strin
     for address in addresses {
         text += &format!("Address = {address}\n");
     }
-    options
-        .host_lines
-        .iter()
-        .for_each(|line| text += &format!("{line}\n"));
+    options.host_lines.iter().for_each(|line| text += &format!("{line}\n"));
     text
 }
 
-fn push_lines<'a>(
-    text: &mut String,
-    options: &'a PairOptions,
-    own: impl Iterator<Item = &'a String>,
-) {
+fn push_lines<'a>(text: &mut String, options: &'a PairOptions, own: impl Iterator<Item = &'a String>) {
     // With TCP flows the kernel has the congestion control.
     if !options.congestion_control.is_empty() && options.method == Method::Udp {
         *text += &format!("CongestionControl = {}\n", options.congestion_control);
     }
-    options
-        .peer_lines
-        .iter()
-        .chain(own)
-        .for_each(|line| *text += &format!("{line}\n"));
+    options.peer_lines.iter().chain(own).for_each(|line| *text += &format!("{line}\n"));
 }
 
 /// A new key, as `netcombiner genkey` makes it.

@@ -46,9 +46,7 @@ impl Conditions {
         match self.queue {
             _ if self.rate_bps == 0 => u64::MAX,
             Queue::Bytes(bytes) => bytes.max(LEAST),
-            Queue::Time(time) => {
-                ((self.rate_bps as f64 / 8.0 * time.as_secs_f64()) as u64).max(LEAST)
-            }
+            Queue::Time(time) => ((self.rate_bps as f64 / 8.0 * time.as_secs_f64()) as u64).max(LEAST),
         }
     }
 }

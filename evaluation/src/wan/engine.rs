@@ -74,30 +74,18 @@ impl Engine {
             lanes.push(Lane {
                 exit: index ^ 1,
                 entry,
-                pipe: Pipe::new(
-                    conditions,
-                    seed.wrapping_add(index as u64),
-                    Arc::clone(&state.tally),
-                ),
+                pipe: Pipe::new(conditions, seed.wrapping_add(index as u64), Arc::clone(&state.tally)),
                 state,
                 generation,
                 outgoing: Vec::with_capacity(BATCH),
             });
         }
-        Ok(Self {
-            shared,
-            lanes,
-            pool,
-            incoming,
-            start: Instant::now(),
-        })
+        Ok(Self { shared, lanes, pool, incoming, start: Instant::now() })
     }
 
     /// Runs until told to stop.
     pub(super) fn run(mut self) {
-        self.shared
-            .real_time
-            .store(be_punctual(), Ordering::Relaxed);
+        self.shared.real_time.store(be_punctual(), Ordering::Relaxed);
         let mut told = 0;
         let mut woken = self.start;
         loop {
@@ -129,9 +117,7 @@ impl Engine {
     /// Sleeps until a frame comes, one is due, or a handle calls; returns the lanes to receive
     /// from as bits.
     fn wait(&self, last: Instant) -> u64 {
-        let due = self
-            .next_due()
-            .map(|due| self.start + Duration::from_nanos(due));
+        let due = self.next_due().map(|due| self.start + Duration::from_nanos(due));
         let Some(due) = due else {
             return self.poll(None);
         };
@@ -151,11 +137,7 @@ impl Engine {
         let timeout = timeout.map(TimeSpec::from_duration);
         let readable = PollFlags::POLLIN;
         let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(self.lanes.len() + 1);
-        polled.extend(
-            self.lanes
-                .iter()
-                .map(|lane| PollFd::new(lane.entry.as_fd(), readable)),
-        );
+        polled.extend(self.lanes.iter().map(|lane| PollFd::new(lane.entry.as_fd(), readable)));
         polled.push(PollFd::new(self.shared.bell.as_fd(), readable));
         // An interrupted wait looks like an early one: nothing is readable.
         if ppoll(&mut polled, timeout, None).is_err() {
@@ -167,16 +149,11 @@ impl Engine {
             let _ = self.shared.bell.read();
         }
         let lanes = polled.iter().take(self.lanes.len()).enumerate();
-        lanes
-            .filter(|(_, fd)| ready(fd))
-            .fold(0, |bits, (lane, _)| bits | 1 << lane)
+        lanes.filter(|(_, fd)| ready(fd)).fold(0, |bits, (lane, _)| bits | 1 << lane)
     }
 
     fn next_due(&self) -> Option<Nanos> {
-        self.lanes
-            .iter()
-            .filter_map(|lane| lane.pipe.next_due())
-            .min()
+        self.lanes.iter().filter_map(|lane| lane.pipe.next_due()).min()
     }
 
     fn take_changes(&mut self, now: Nanos) {
@@ -194,9 +171,7 @@ impl Engine {
         for _ in 0..BATCHES_PER_TURN {
             let count = lane.entry.receive(&mut self.incoming);
             let now = self.start.elapsed();
-            let since_1970 = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
+            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             for slot in &mut self.incoming[..count] {
                 let whole = slot.length < slot.buffer.len();
                 match self.pool.take().filter(|_| whole) {
@@ -219,50 +194,30 @@ impl Engine {
     }
 
     fn deliver(&mut self, lane: usize, now: Nanos) {
-        let Lane {
-            pipe,
-            outgoing,
-            exit,
-            ..
-        } = &mut self.lanes[lane];
+        let Lane { pipe, outgoing, exit, .. } = &mut self.lanes[lane];
         let exit = *exit;
-        pipe.advance(
-            now,
-            |frame, _| outgoing.push(frame),
-            |frame| self.pool.give(frame),
-        );
+        pipe.advance(now, |frame, _| outgoing.push(frame), |frame| self.pool.give(frame));
         if outgoing.is_empty() {
             return;
         }
         let mut outgoing = std::mem::take(outgoing);
-        send_all(
-            &self.lanes[exit].entry,
-            &outgoing,
-            &self.lanes[lane].state.tally,
-        );
+        send_all(&self.lanes[exit].entry, &outgoing, &self.lanes[lane].state.tally);
         outgoing.drain(..).for_each(|frame| self.pool.give(frame));
         self.lanes[lane].outgoing = outgoing;
     }
 
     fn tell_cpu_time(&self) {
         if let Ok(used) = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID) {
-            self.shared
-                .cpu_nanos
-                .store(used.num_nanoseconds() as u64, Ordering::Relaxed);
+            self.shared.cpu_nanos.store(used.num_nanoseconds() as u64, Ordering::Relaxed);
         }
     }
 }
 
 fn send_all(exit: &PacketSocket, mut frames: &[Frame], tally: &Tally) {
-    while let Some(batch) = frames
-        .get(..frames.len().min(BATCH))
-        .filter(|batch| !batch.is_empty())
-    {
+    while let Some(batch) = frames.get(..frames.len().min(BATCH)).filter(|batch| !batch.is_empty()) {
         let done = match exit.send(batch) {
             Sent::Frames(count) => {
-                let bytes = batch[..count]
-                    .iter()
-                    .map(|frame| u64::from(frame.packet_length()));
+                let bytes = batch[..count].iter().map(|frame| u64::from(frame.packet_length()));
                 tally.carried(count as u64, bytes.sum());
                 count
             }

@@ -37,21 +37,13 @@ impl Pool {
     pub(super) fn new(mtu: u32) -> Self {
         // Even sizes suit the allocator; 64 bytes more than needed show a frame that is too long.
         let size = (mtu as usize + ETHERNET_HEADER + 64).next_multiple_of(256);
-        Self {
-            free: Vec::new(),
-            size,
-            room: POOL_BYTES / size,
-        }
+        Self { free: Vec::new(), size, room: POOL_BYTES / size }
     }
 
     pub(super) fn take(&mut self) -> Option<Frame> {
         self.free.pop().or_else(|| {
             self.room = self.room.checked_sub(1)?;
-            Some(Frame {
-                buffer: vec![0; self.size].into_boxed_slice(),
-                length: 0,
-                arrived: None,
-            })
+            Some(Frame { buffer: vec![0; self.size].into_boxed_slice(), length: 0, arrived: None })
         })
     }
 

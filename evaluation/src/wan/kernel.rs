@@ -111,11 +111,7 @@ impl PacketSocket {
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             );
-            for (frame, header) in batch
-                .iter_mut()
-                .zip(&headers)
-                .take(received.max(0) as usize)
-            {
+            for (frame, header) in batch.iter_mut().zip(&headers).take(received.max(0) as usize) {
                 frame.length = header.msg_len as usize;
                 frame.arrived = arrival(&header.msg_hdr);
             }
@@ -176,9 +172,7 @@ unsafe fn arrival(message: &libc::msghdr) -> Option<Duration> {
         if stamp != (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) {
             return None;
         }
-        let time: libc::timespec = libc::CMSG_DATA(header)
-            .cast::<libc::timespec>()
-            .read_unaligned();
+        let time: libc::timespec = libc::CMSG_DATA(header).cast::<libc::timespec>().read_unaligned();
         Some(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
     }
 }
@@ -203,10 +197,7 @@ impl AsFd for PacketSocket {
 /// Buffers for one call of [`PacketSocket::receive`].
 pub(super) fn receive_batch(pool: &mut Pool) -> Result<[Frame; BATCH]> {
     let frames: Vec<Frame> = std::iter::from_fn(|| pool.take()).take(BATCH).collect();
-    frames
-        .try_into()
-        .ok()
-        .context("the pool of frames is too small for one batch")
+    frames.try_into().ok().context("the pool of frames is too small for one batch")
 }
 
 /// A socket inside a namespace by which interfaces there are set up and down.
@@ -225,10 +216,7 @@ impl InterfaceControl {
     pub(super) fn set_up(&self, interface: &str, up: bool) -> Result<()> {
         let name = CString::new(interface)?;
         let name = name.as_bytes_with_nul();
-        anyhow::ensure!(
-            name.len() <= libc::IFNAMSIZ,
-            "interface name {interface} is too long"
-        );
+        anyhow::ensure!(name.len() <= libc::IFNAMSIZ, "interface name {interface} is too long");
         // SAFETY: ifreq is plain data, valid when zero, with a name that ends in 0; the kernel
         // reads and writes it during the calls only. SIOCGIFFLAGS has set the flags read after.
         let result = unsafe {
@@ -247,8 +235,7 @@ impl InterfaceControl {
                 failed => failed,
             }
         };
-        check(result)
-            .with_context(|| format!("setting {interface} {}", if up { "up" } else { "down" }))
+        check(result).with_context(|| format!("setting {interface} {}", if up { "up" } else { "down" }))
     }
 }
 
@@ -267,9 +254,5 @@ pub(super) fn be_punctual() -> bool {
 }
 
 fn check(result: libc::c_int) -> Result<()> {
-    if result < 0 {
-        Err(Error::last_os_error().into())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(Error::last_os_error().into()) } else { Ok(()) }
 }

@@ -87,10 +87,7 @@ impl Wan {
     /// Starts an emulator of these wires, whose interfaces are in `namespace` and up. `mtu` is
     /// the largest among them. The same `seed` gives the same losses and jitter.
     pub fn start(namespace: &Namespace, specs: &[WireSpec], mtu: u32, seed: u64) -> Result<Self> {
-        anyhow::ensure!(
-            specs.len() <= MAX_WIRES,
-            "an emulator carries {MAX_WIRES} wires at most"
-        );
+        anyhow::ensure!(specs.len() <= MAX_WIRES, "an emulator carries {MAX_WIRES} wires at most");
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let shared = Arc::new(Shared {
             bell,
@@ -120,11 +117,7 @@ impl Wan {
             .name("wan".into())
             .spawn(|| engine.run())
             .context("starting the emulator's thread")?;
-        Ok(Self {
-            wires,
-            shared,
-            thread: Some(thread),
-        })
+        Ok(Self { wires, shared, thread: Some(thread) })
     }
 
     /// The handle of wire `index`, in the order given at the start.
@@ -177,9 +170,7 @@ impl Wire {
 
     /// Changes the conditions of both directions, now.
     pub fn change_both(&self, change: impl Fn(&mut Conditions)) {
-        Direction::BOTH
-            .iter()
-            .for_each(|&direction| self.change(direction, &change));
+        Direction::BOTH.iter().for_each(|&direction| self.change(direction, &change));
     }
 
     /// Makes the wire a silent black hole in both directions, or a wire again.
@@ -233,11 +224,7 @@ struct DirectionState {
 
 impl DirectionState {
     fn new(conditions: Conditions) -> Self {
-        Self {
-            conditions: Mutex::new(conditions),
-            generation: AtomicU64::new(0),
-            tally: Arc::default(),
-        }
+        Self { conditions: Mutex::new(conditions), generation: AtomicU64::new(0), tally: Arc::default() }
     }
 
     fn change(&self, change: impl FnOnce(&mut Conditions)) {
@@ -257,8 +244,6 @@ impl DirectionState {
 
     fn lock(&self) -> MutexGuard<'_, Conditions> {
         // A change that panicked half-way has at worst set some of the fields.
-        self.conditions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -65,11 +65,7 @@ impl<F> Pipe<F> {
         let new = conditions.rate_bps;
         if !self.queue.is_empty() && new != old {
             let left = self.sent_at.saturating_sub(now);
-            let left = if new == 0 {
-                0.0
-            } else {
-                left as f64 * old as f64 / new as f64
-            };
+            let left = if new == 0 { 0.0 } else { left as f64 * old as f64 / new as f64 };
             self.sent_at = now + left as u64;
         }
         self.queue_limit = conditions.queue_limit();
@@ -163,12 +159,7 @@ impl<F> Pipe<F> {
             due = due.max(self.last_due);
         }
         self.last_due = due;
-        self.wire.push(OnWire {
-            due,
-            order: self.entered,
-            length,
-            frame,
-        });
+        self.wire.push(OnWire { due, order: self.entered, length, frame });
         self.entered += 1;
     }
 
@@ -250,9 +241,7 @@ mod tests {
     #[test]
     fn the_queue_holds_its_time_and_no_more() {
         let mut pipe = pipe(|c| c.queue = Queue::Time(Duration::from_millis(100)));
-        let kept = (0..200)
-            .filter(|&frame| pipe.arrive(0, frame, 1_500).is_none())
-            .count();
+        let kept = (0..200).filter(|&frame| pipe.arrive(0, frame, 1_500).is_none()).count();
         assert_eq!(kept, 100);
         assert_eq!(pipe.tally.read().dropped_queue, 100);
         assert_eq!(drain(&mut pipe).last(), Some(&(100 * MS, 99)));
@@ -269,20 +258,11 @@ mod tests {
 
     #[test]
     fn a_cut_swallows_what_enters_and_what_is_under_way() {
-        let conditions = Conditions {
-            delay: Duration::from_millis(20),
-            ..Conditions::of_rate(0)
-        };
+        let conditions = Conditions { delay: Duration::from_millis(20), ..Conditions::of_rate(0) };
         let mut pipe = Pipe::new(conditions.clone(), 1, Arc::new(Tally::default()));
         pipe.arrive(0, 0, 1_500);
         pipe.advance(0, |_, _| (), |_| ());
-        pipe.change(
-            MS,
-            Conditions {
-                cut: true,
-                ..conditions.clone()
-            },
-        );
+        pipe.change(MS, Conditions { cut: true, ..conditions.clone() });
         assert_eq!(pipe.arrive(2 * MS, 1, 1_500), Some(1));
         pipe.advance(30 * MS, |_, _| panic!("delivered through a cut"), |_| ());
         assert_eq!(pipe.tally.read().dropped_cut, 2);
@@ -301,10 +281,7 @@ mod tests {
             for frame in 0..60 {
                 pipe.arrive(0, frame, 1_500);
             }
-            let order: Vec<u32> = drain(&mut pipe)
-                .into_iter()
-                .map(|(_, frame)| frame)
-                .collect();
+            let order: Vec<u32> = drain(&mut pipe).into_iter().map(|(_, frame)| frame).collect();
             assert_eq!(order.len(), 60);
             assert_eq!(order.is_sorted(), !reorder);
         }

@@ -38,26 +38,17 @@ pub(super) struct Fate {
 
 impl Fate {
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            random: Random::new(seed),
-            bad: false,
-        }
+        Self { random: Random::new(seed), bad: false }
     }
 
     pub(super) fn loses(&mut self, loss: &Loss) -> bool {
         match *loss {
             Loss::None => false,
             Loss::Random(probability) => self.random.chance(probability),
-            Loss::Burst(GilbertElliott {
-                good_to_bad,
-                bad_to_good,
-                loss_good,
-                loss_bad,
-            }) => {
+            Loss::Burst(GilbertElliott { good_to_bad, bad_to_good, loss_good, loss_bad }) => {
                 let turn = if self.bad { bad_to_good } else { good_to_bad };
                 self.bad ^= self.random.chance(turn);
-                self.random
-                    .chance(if self.bad { loss_bad } else { loss_good })
+                self.random.chance(if self.bad { loss_bad } else { loss_good })
             }
         }
     }
@@ -74,12 +65,7 @@ pub(super) struct Wander {
 
 impl Wander {
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            random: Random::new(seed),
-            from: 0.0,
-            to: 0.0,
-            start: 0,
-        }
+        Self { random: Random::new(seed), from: 0.0, to: 0.0, start: 0 }
     }
 
     /// A value of 0 to `range` (both ns) for the time `now` (ns). Four ranges long, a line falls
@@ -118,10 +104,7 @@ mod tests {
             runs += u32::from(now && !before);
             before = now;
         }
-        (
-            f64::from(losses) / f64::from(packets),
-            f64::from(losses) / f64::from(runs.max(1)),
-        )
+        (f64::from(losses) / f64::from(packets), f64::from(losses) / f64::from(runs.max(1)))
     }
 
     #[test]

@@ -211,6 +211,11 @@ impl Outbound {
         self.link(id)?.socket
     }
 
+    /// Whether any link uses the socket.
+    pub fn has_links_on(&self, socket: SocketId) -> bool {
+        self.each().any(|(_, link)| link.socket == Some(socket))
+    }
+
     /// Some link has somewhere to send to.
     pub fn can_send(&self) -> bool {
         self.each().any(|(_, link)| link.is_open())
