@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use super::discard::{Discard, Discards};
 use super::icmp;
 use super::inbound::{Fresh, Inbound};
-use super::outbound::{Event, LinkConfig, Outbound, Sealing, SocketId, Train};
+use super::outbound::{Event, Heard, LinkConfig, Outbound, Sealing, SocketId, Train};
 use super::packet::Packet;
 use super::session::protection::{Manner, Sealed, Verified};
 use super::session::{Handshaken, KeyRing, Session};
@@ -38,6 +38,9 @@ const FAST_TRIES: u32 = 60;
 const DARK: Duration = Duration::from_millis(500);
 /// Tries without an answer after which an operator hears of it.
 const TRIES_TO_TELL: u32 = 3;
+
+/// An IPv4 header is that much shorter than one of IPv6.
+const V4_SAVES: u16 = 20;
 
 /// Wall clock and randomness, which the protocol has none of its own.
 pub trait Entropy {
@@ -111,6 +114,7 @@ struct SessionRoom {
 
 struct Listener {
     config: LinkConfig,
+    /// Longest datagram to a peer with an IPv6 address.
     max_datagram: u16,
     /// Links that came in by it.
     links: Vec<LinkId>,
@@ -207,7 +211,8 @@ impl Portal {
         self.settle(now, &outbound)
     }
 
-    /// A socket at which the peer may open links; each becomes one with `config`.
+    /// A socket at which the peer may open links; each becomes one with `config`. `max_datagram` is the longest
+    /// datagram to a peer with an IPv6 address.
     pub fn listen(&self, socket: SocketId, config: LinkConfig, max_datagram: u16) {
         self.session().listeners.insert(socket, Listener { config, max_datagram, links: Vec::new() });
     }
@@ -271,7 +276,7 @@ impl Portal {
         effects: &mut Effects<'a>,
     ) {
         let mut news = Vec::with_capacity(verified.len());
-        let mut heard: Vec<(LinkId, u64, usize)> = Vec::new();
+        let mut heard: Vec<Heard> = Vec::new();
         let mut acks: Vec<(LinkId, Ack)> = Vec::new();
         {
             let mut inbound = self.inbound();
@@ -301,8 +306,8 @@ impl Portal {
             acks.extend(self.inbound().take_acks(now));
         }
         let mut outbound = self.outbound();
-        for (link, data_sequence, bytes) in heard {
-            outbound.on_received(now, link, arrival.socket, arrival.source, data_sequence, bytes);
+        for heard in &heard {
+            outbound.on_received(now, arrival.socket, arrival.source, heard);
         }
         acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
         effects.ready = self.settle(now, &outbound);
@@ -387,7 +392,9 @@ impl Portal {
         }
         let link = outbound.add_link(now, config).ok_or(Discard::UnknownLink)?;
         listener.links.push(link);
-        outbound.open(now, link, arrival.socket, Some(arrival.source), listener.max_datagram);
+        let shorter_header = if arrival.source.is_ipv4() { V4_SAVES } else { 0 };
+        let max_datagram = listener.max_datagram + shorter_header;
+        outbound.open(now, link, arrival.socket, Some(arrival.source), max_datagram);
         Ok(link)
     }
 
@@ -649,11 +656,13 @@ fn verify<'a>(ring: &Ring, datagram: &'a [u8]) -> Result<(u8, Verified<'a>), Dis
     Ok((number, sealed.verify(&epoch.open)?))
 }
 
-/// Adds a datagram to what was heard of its link: the newest number and the bytes of all. Mostly there is
-/// one link.
-fn note(heard: &mut Vec<(LinkId, u64, usize)>, link: LinkId, data_sequence: u64, len: usize) {
-    match heard.iter_mut().find(|(known, ..)| *known == link) {
-        Some((_, newest, bytes)) => (*newest, *bytes) = (data_sequence.max(*newest), *bytes + len),
-        None => heard.push((link, data_sequence, len)),
-    }
+/// Adds a datagram to what was heard of its link. Mostly there is one link.
+fn note(heard: &mut Vec<Heard>, link: LinkId, data_sequence: u64, len: usize) {
+    let known = heard.iter_mut().find(|known| known.link == link);
+    let Some(known) = known else {
+        return heard.push(Heard { link, newest: data_sequence, datagrams: 1, bytes: len as u64 });
+    };
+    known.newest = known.newest.max(data_sequence);
+    known.datagrams += 1;
+    known.bytes += len as u64;
 }

@@ -58,7 +58,7 @@ fn print_counters(lab: &Lab, seconds: u64) {
     }
 }
 
-fn parse_link(text: &str) -> Result<LinkSpec> {
+pub(super) fn parse_link(text: &str) -> Result<LinkSpec> {
     let mut link = LinkSpec::mbit(50.0);
     let (mut up, mut loss, mut run) = (None, None, None);
     for word in text.split(',') {

@@ -76,6 +76,19 @@ pub enum Event {
     Trouble(String),
 }
 
+/// What came in on one link at one time.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    /// The link.
+    pub link: LinkId,
+    /// The largest data sequence number among them.
+    pub newest: u64,
+    /// How many.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// The sending half of a portal. See the module for the calling contract.
 pub struct Outbound {
     links: [Option<Box<Link>>; MAX_LINKS],
@@ -281,23 +294,16 @@ impl Outbound {
         }
     }
 
-    /// An authentic datagram of `bytes` came in on the link, from `source` to `socket`. The peer's address
-    /// is learned from it if it is newer than all before.
-    pub fn on_received(
-        &mut self,
-        now: Instant,
-        id: LinkId,
-        socket: SocketId,
-        source: SocketAddr,
-        data_sequence: u64,
-        bytes: usize,
-    ) {
+    /// Authentic datagrams came in on a link, from `source` to `socket`. The peer's address is learned from
+    /// them if one is newer than all before.
+    pub fn on_received(&mut self, now: Instant, socket: SocketId, source: SocketAddr, heard: &Heard) {
+        let id = heard.link;
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-        link.on_received(now, bytes);
-        if data_sequence < link.newest {
+        link.on_received(now, heard.datagrams, heard.bytes);
+        if heard.newest < link.newest {
             return;
         }
-        link.newest = data_sequence;
+        link.newest = heard.newest;
         if link.remote == Some(source) && link.socket == Some(socket) {
             return;
         }
