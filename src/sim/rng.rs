@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn the_mean_of_many_is_a_half() {
         let mut rng = Rng::new(1);
-        let mean = (0..10_000).map(|_| rng.unit()).sum::<f64>() / 10_000.0;
-        assert!((0.49..0.51).contains(&mean), "{mean}");
+        let mean = (0..100_000).map(|_| rng.unit()).sum::<f64>() / 100_000.0;
+        assert!((0.495..0.505).contains(&mean), "{mean}");
     }
 }

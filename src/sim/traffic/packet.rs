@@ -272,14 +272,14 @@ fn checksum_of(bytes: &[u8], v6: bool, protocol: Protocol) -> u16 {
 
 /// Sum of the 16-bit words (RFC 1071), not folded.
 fn sum(bytes: &[u8]) -> u64 {
-    let word = |bytes: &[u8]| {
-        let mut word = [0; 4];
-        word[..bytes.len()].copy_from_slice(bytes);
-        u64::from(u32::from_be_bytes(word))
-    };
     let words = bytes.chunks_exact(4);
-    let rest = word(words.remainder());
-    words.map(word).sum::<u64>() + rest
+    let mut last = [0; 4];
+    last[..words.remainder().len()].copy_from_slice(words.remainder());
+    let word = |word: &[u8]| match *word {
+        [a, b, c, d] => u64::from(u32::from_be_bytes([a, b, c, d])),
+        _ => 0,
+    };
+    words.map(word).sum::<u64>() + word(&last)
 }
 
 fn fold(mut sum: u64) -> u16 {
