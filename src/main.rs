@@ -1,3 +1,9 @@
 //! The `netcombiner` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use netcombiner::{cli, daemon};
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os(), daemon::run)
+}

@@ -1,1 +1,34 @@
 //! The lab of Netcombiner: network namespaces, an emulated WAN between the portals, measurements.
+//!
+//! - [`lab`]: the topology, drawn at the top of its file; [`link`] says what a link is like.
+//! - [`netns`]: anonymous namespaces, programs and threads inside them.
+//! - [`wan`]: the emulator of rates, delays, queues, losses and cuts.
+//! - [`portal`]: `netcombiner` daemons and the usual pair of them.
+//! - [`check`]: whether the emulator is true.
+//! - [`iperf`], [`ping`], [`datagrams`], [`stream`]: what is measured; [`stats`] condenses it.
+//!
+//! Everything needs root and leaves nothing behind, however the process ends.
+#![deny(unsafe_code)]
+
+pub mod check;
+pub mod datagrams;
+pub mod iperf;
+pub mod lab;
+pub mod link;
+pub mod netns;
+pub mod ping;
+pub mod portal;
+mod process;
+pub mod scratch;
+pub mod stats;
+pub mod stream;
+pub mod wan;
+
+/// Whether this process may build a lab. If not, says on standard error what is skipped.
+pub fn may_build_labs(what: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED: {what}: network namespaces need root");
+    }
+    root
+}

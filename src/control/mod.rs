@@ -1,1 +1,42 @@
-//! The status socket.
+//! Questions and orders to a running portal, over a Unix socket in its run directory.
+//!
+//! A client sends one line and reads the answer until the end of the stream:
+//!
+//! | request  | answer                                                                  |
+//! |----------|-------------------------------------------------------------------------|
+//! | `show`   | a [`Snapshot`] as one line of JSON                                      |
+//! | `reload` | `ok` once the new configuration is in force, or a line for each error   |
+//! | `down`   | `ok`; the portal then stops                                             |
+//!
+//! A line of an error starts with `error: `. Only root, and the user the portal runs as, may ask:
+//! the socket's mode says so, and the server looks at the peer's credentials besides.
+//!
+//! [`Snapshot`]: crate::core::snapshot::Snapshot
+
+mod client;
+mod server;
+mod table;
+#[cfg(test)]
+mod tests;
+mod units;
+
+pub use client::{ClientError, down, reload, show};
+pub use server::{Handler, Listener, serve};
+pub use table::render;
+
+use std::time::Duration;
+
+const SHOW: &str = "show";
+const RELOAD: &str = "reload";
+const DOWN: &str = "down";
+
+/// What says yes.
+const OK: &str = "ok";
+/// What starts each line that says no.
+const ERROR: &str = "error: ";
+
+/// Longest request, bytes, its newline included: many times the longest word, and no burden.
+const MAX_REQUEST_LEN: usize = 256;
+
+/// How long the server waits for a client to send its line, and again to take its answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use arc_swap::ArcSwap;
 use super::discard::{Discard, Discards};
 use super::icmp;
 use super::inbound::{Fresh, Inbound};
-use super::outbound::{Event, LinkConfig, Outbound, Sealing, SocketId, Train};
+use super::outbound::{Event, Heard, LinkConfig, Outbound, Sealing, SocketId, Train};
 use super::packet::Packet;
 use super::session::protection::{Manner, Sealed, Verified};
 use super::session::{Handshaken, KeyRing, Session};
@@ -37,6 +38,9 @@ const FAST_TRIES: u32 = 60;
 const DARK: Duration = Duration::from_millis(500);
 /// Tries without an answer after which an operator hears of it.
 const TRIES_TO_TELL: u32 = 3;
+
+/// An IPv4 header is that much shorter than one of IPv6.
+const V4_SAVES: u16 = 20;
 
 /// Wall clock and randomness, which the protocol has none of its own.
 pub trait Entropy {
@@ -84,6 +88,8 @@ pub struct Portal {
     inbound: Mutex<Inbound>,
     outbound: Mutex<Outbound>,
     discards: Discards,
+    /// Events wait to be taken.
+    news: AtomicBool,
 }
 
 /// The keys and the session they belong to.
@@ -108,6 +114,7 @@ struct SessionRoom {
 
 struct Listener {
     config: LinkConfig,
+    /// Longest datagram to a peer with an IPv6 address.
     max_datagram: u16,
     /// Links that came in by it.
     links: Vec<LinkId>,
@@ -139,6 +146,7 @@ impl Portal {
                 bucket_seed,
             )),
             discards: Discards::default(),
+            news: AtomicBool::new(false),
         }
     }
 
@@ -169,7 +177,7 @@ impl Portal {
                 outbound.give_back(bounced.swap_remove(i));
             }
         }
-        outbound.ready(now)
+        self.settle(now, &outbound)
     }
 
     /// Takes back a buffer.
@@ -191,17 +199,20 @@ impl Portal {
         self.inbound().leave(link);
     }
 
-    /// The link's socket is open.
+    /// The link's socket is open. Then call [`Portal::on_timeout`]: an exchange may be due.
     pub fn open(&self, now: Instant, link: LinkId, socket: SocketId, remote: SocketAddr, max_datagram: u16) {
         self.outbound().open(now, link, socket, Some(remote), max_datagram);
     }
 
-    /// The link's socket is gone, or could not be opened.
-    pub fn fail(&self, now: Instant, link: LinkId, reason: String) {
-        self.outbound().fail(now, link, reason);
+    /// The link's socket is gone, or could not be opened. Gives the links that have something to send.
+    pub fn fail(&self, now: Instant, link: LinkId, reason: String) -> u16 {
+        let mut outbound = self.outbound();
+        outbound.fail(now, link, reason);
+        self.settle(now, &outbound)
     }
 
-    /// A socket at which the peer may open links; each becomes one with `config`.
+    /// A socket at which the peer may open links; each becomes one with `config`. `max_datagram` is the longest
+    /// datagram to a peer with an IPv6 address.
     pub fn listen(&self, socket: SocketId, config: LinkConfig, max_datagram: u16) {
         self.session().listeners.insert(socket, Listener { config, max_datagram, links: Vec::new() });
     }
@@ -212,6 +223,11 @@ impl Portal {
         for link in listener.into_iter().flat_map(|listener| listener.links) {
             self.remove_link(now, link);
         }
+    }
+
+    /// Whether any link uses the socket.
+    pub fn has_links_on(&self, socket: SocketId) -> bool {
+        self.outbound().has_links_on(socket)
     }
 
     // From the network.
@@ -260,7 +276,7 @@ impl Portal {
         effects: &mut Effects<'a>,
     ) {
         let mut news = Vec::with_capacity(verified.len());
-        let mut heard: Vec<(LinkId, u64, usize)> = Vec::new();
+        let mut heard: Vec<Heard> = Vec::new();
         let mut acks: Vec<(LinkId, Ack)> = Vec::new();
         {
             let mut inbound = self.inbound();
@@ -290,11 +306,11 @@ impl Portal {
             acks.extend(self.inbound().take_acks(now));
         }
         let mut outbound = self.outbound();
-        for (link, data_sequence, bytes) in heard {
-            outbound.on_received(now, link, arrival.socket, arrival.source, data_sequence, bytes);
+        for heard in &heard {
+            outbound.on_received(now, arrival.socket, arrival.source, heard);
         }
         acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
-        effects.ready = outbound.ready(now);
+        effects.ready = self.settle(now, &outbound);
     }
 
     /// A fresh datagram that is no data. Gives the link that it belongs to.
@@ -376,7 +392,9 @@ impl Portal {
         }
         let link = outbound.add_link(now, config).ok_or(Discard::UnknownLink)?;
         listener.links.push(link);
-        outbound.open(now, link, arrival.socket, Some(arrival.source), listener.max_datagram);
+        let shorter_header = if arrival.source.is_ipv4() { V4_SAVES } else { 0 };
+        let max_datagram = listener.max_datagram + shorter_header;
+        outbound.open(now, link, arrival.socket, Some(arrival.source), max_datagram);
         Ok(link)
     }
 
@@ -474,7 +492,7 @@ impl Portal {
     pub fn close(&self, now: Instant) -> u16 {
         let mut outbound = self.outbound();
         outbound.close();
-        outbound.ready(now)
+        self.settle(now, &outbound)
     }
 
     // Time and sending.
@@ -496,7 +514,7 @@ impl Portal {
         let mut outbound = self.outbound();
         outbound.on_timeout(now);
         acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
-        outbound.ready(now)
+        self.settle(now, &outbound)
     }
 
     /// Forgets the links that the peer opened and left long ago. To be called now and then.
@@ -527,7 +545,7 @@ impl Portal {
 
     /// Links that have something to send, a bit each.
     pub fn ready(&self, now: Instant) -> u16 {
-        self.outbound().ready(now)
+        self.settle(now, &self.outbound())
     }
 
     /// Socket of a link.
@@ -537,8 +555,14 @@ impl Portal {
 
     // For people.
 
+    /// Something happened that [`Portal::take_events`] tells of. Costs nothing to ask.
+    pub fn has_news(&self) -> bool {
+        self.news.load(Ordering::Relaxed)
+    }
+
     /// What happened since the last call that an operator cares about.
     pub fn take_events(&self) -> Vec<Event> {
+        self.news.store(false, Ordering::Relaxed);
         self.outbound().take_events()
     }
 
@@ -571,6 +595,14 @@ impl Portal {
         drop(room);
         self.outbound().snapshot(now, &mut snapshot);
         snapshot
+    }
+
+    /// The last step of a call: who has something to send, and is there news?
+    fn settle(&self, now: Instant, outbound: &Outbound) -> u16 {
+        if outbound.has_events() {
+            self.news.store(true, Ordering::Relaxed);
+        }
+        outbound.ready(now)
     }
 
     fn discard(&self, arrival: &Arrival<'_>, reason: Discard) {
@@ -624,11 +656,13 @@ fn verify<'a>(ring: &Ring, datagram: &'a [u8]) -> Result<(u8, Verified<'a>), Dis
     Ok((number, sealed.verify(&epoch.open)?))
 }
 
-/// Adds a datagram to what was heard of its link: the newest number and the bytes of all. Mostly there is
-/// one link.
-fn note(heard: &mut Vec<(LinkId, u64, usize)>, link: LinkId, data_sequence: u64, len: usize) {
-    match heard.iter_mut().find(|(known, ..)| *known == link) {
-        Some((_, newest, bytes)) => (*newest, *bytes) = (data_sequence.max(*newest), *bytes + len),
-        None => heard.push((link, data_sequence, len)),
-    }
+/// Adds a datagram to what was heard of its link. Mostly there is one link.
+fn note(heard: &mut Vec<Heard>, link: LinkId, data_sequence: u64, len: usize) {
+    let known = heard.iter_mut().find(|known| known.link == link);
+    let Some(known) = known else {
+        return heard.push(Heard { link, newest: data_sequence, datagrams: 1, bytes: len as u64 });
+    };
+    known.newest = known.newest.max(data_sequence);
+    known.datagrams += 1;
+    known.bytes += len as u64;
 }

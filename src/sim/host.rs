@@ -159,7 +159,8 @@ impl Host {
             keep_alive: setup.keep_alive,
         };
         if end == End::Remote && listens {
-            portal.listen(LISTENER, link(0), setup.max_datagram);
+            // Told for IPv6, whose header is 20 bytes longer; these paths speak IPv4.
+            portal.listen(LISTENER, link(0), setup.max_datagram - 20);
             return portal;
         }
         for (i, path) in net.paths.iter().enumerate() {
@@ -298,7 +299,7 @@ impl Host {
         let mut sent = false;
         while self.portal.pull(local, id, &mut self.train) {
             sent = true;
-            if let Some((socket, target)) = self.portal.socket(id).zip(self.train.remote()) {
+            if let Some((socket, target)) = self.train.socket().zip(self.train.remote()) {
                 self.train.datagrams().for_each(|bytes| net.send(now, self.end, socket, target, bytes));
             }
         }

@@ -329,3 +329,13 @@ impl World {
         println!("{:9.3} s  {what}: {value:.3} ({bound})", self.now().as_nanos() as f64 / 1e9);
     }
 }
+
+/// So many seconds.
+pub const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// So many milliseconds.
+pub const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}

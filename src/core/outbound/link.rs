@@ -224,11 +224,11 @@ impl Link {
         self.enter(now, State::Init, Some("waiting for the other portal".into()))
     }
 
-    /// An authentic datagram came in on it.
-    pub(super) fn on_received(&mut self, now: Instant, bytes: usize) {
+    /// Authentic datagrams came in on it.
+    pub(super) fn on_received(&mut self, now: Instant, datagrams: u64, bytes: u64) {
         self.last_received = now;
-        self.received_packets += 1;
-        self.received_bytes += bytes as u64;
+        self.received_packets += datagrams;
+        self.received_bytes += bytes;
     }
 
     /// The peer asks whether the link works.

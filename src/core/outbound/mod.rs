@@ -76,6 +76,19 @@ pub enum Event {
     Trouble(String),
 }
 
+/// What came in on one link at one time.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    /// The link.
+    pub link: LinkId,
+    /// The largest data sequence number among them.
+    pub newest: u64,
+    /// How many.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// The sending half of a portal. See the module for the calling contract.
 pub struct Outbound {
     links: [Option<Box<Link>>; MAX_LINKS],
@@ -146,8 +159,9 @@ impl Outbound {
     /// Longest inner packet that every link carries, 1280 or more.
     pub fn mtu(&self) -> u16 {
         let overhead = (HEADER_LEN + self.footer_len) as u16;
-        let usable = self.each().filter(|(_, link)| link.is_open() && link.state != State::Down);
-        let least = usable.map(|(_, link)| link.datagram_limit()).min();
+        // Links that are down count: an MTU that changes with every outage would break more than it gives.
+        let least =
+            self.each().filter(|(_, link)| link.is_open()).map(|(_, link)| link.datagram_limit()).min();
         let any =
             || self.each().filter(|(_, link)| link.socket.is_some()).map(|(_, link)| link.max_datagram).min();
         least.or_else(any).unwrap_or(1452).saturating_sub(overhead).max(MIN_MTU)
@@ -208,6 +222,11 @@ impl Outbound {
     /// Socket of a link, for its datagrams.
     pub fn socket(&self, id: LinkId) -> Option<SocketId> {
         self.link(id)?.socket
+    }
+
+    /// Whether any link uses the socket.
+    pub fn has_links_on(&self, socket: SocketId) -> bool {
+        self.each().any(|(_, link)| link.socket == Some(socket))
     }
 
     /// Some link has somewhere to send to.
@@ -275,23 +294,16 @@ impl Outbound {
         }
     }
 
-    /// An authentic datagram of `bytes` came in on the link, from `source` to `socket`. The peer's address
-    /// is learned from it if it is newer than all before.
-    pub fn on_received(
-        &mut self,
-        now: Instant,
-        id: LinkId,
-        socket: SocketId,
-        source: SocketAddr,
-        data_sequence: u64,
-        bytes: usize,
-    ) {
+    /// Authentic datagrams came in on a link, from `source` to `socket`. The peer's address is learned from
+    /// them if one is newer than all before.
+    pub fn on_received(&mut self, now: Instant, socket: SocketId, source: SocketAddr, heard: &Heard) {
+        let id = heard.link;
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-        link.on_received(now, bytes);
-        if data_sequence < link.newest {
+        link.on_received(now, heard.datagrams, heard.bytes);
+        if heard.newest < link.newest {
             return;
         }
-        link.newest = data_sequence;
+        link.newest = heard.newest;
         if link.remote == Some(source) && link.socket == Some(socket) {
             return;
         }
@@ -361,7 +373,7 @@ impl Outbound {
         {
             self.pull_data(now, id, sealing, train);
         }
-        train.remote = self.link(id).and_then(|link| link.remote);
+        (train.socket, train.remote) = self.link(id).map_or((None, None), |link| (link.socket, link.remote));
         !train.is_empty()
     }
 
@@ -460,6 +472,11 @@ impl Outbound {
     }
 
     // For people.
+
+    /// Something happened since the last [`Outbound::take_events`].
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
 
     /// What happened since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {

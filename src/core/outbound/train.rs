@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::link::SocketId;
 use crate::core::session::protection::Protector;
 
 /// Bytes of a train's buffer: the largest UDP payload, which is also what one GSO send takes.
@@ -18,7 +19,8 @@ pub struct Train {
     ends: Vec<usize>,
     /// Datagrams that are complete as written (handshakes).
     raw: usize,
-    /// Where to.
+    /// By which socket, and where to.
+    pub(super) socket: Option<SocketId>,
     pub(super) remote: Option<SocketAddr>,
 }
 
@@ -28,6 +30,7 @@ impl Default for Train {
             buffer: vec![0; CAPACITY].into_boxed_slice(),
             ends: Vec::with_capacity(MAX_DATAGRAMS),
             raw: 0,
+            socket: None,
             remote: None,
         }
     }
@@ -37,6 +40,11 @@ impl Train {
     /// Where it goes, for a flow without connection.
     pub fn remote(&self) -> Option<SocketAddr> {
         self.remote
+    }
+
+    /// The socket by which it leaves.
+    pub fn socket(&self) -> Option<SocketId> {
+        self.socket
     }
 
     /// True without a datagram.
@@ -56,7 +64,7 @@ impl Train {
 
     pub(super) fn clear(&mut self) {
         self.ends.clear();
-        (self.raw, self.remote) = (0, None);
+        (self.raw, self.socket, self.remote) = (0, None, None);
     }
 
     /// Whether another datagram of `len` bytes finds room.

@@ -164,7 +164,8 @@ impl Inner {
             ip[0] = 0x45;
             ip[2..4].copy_from_slice(&(size as u16).to_be_bytes());
             ip[4..6].copy_from_slice(&(self.number as u16).to_be_bytes());
-            (ip[8], ip[9]) = (64, protocol);
+            // Don't fragment, as Linux's hosts do.
+            (ip[6], ip[8], ip[9]) = (0x40, 64, protocol);
             ip[12..16].copy_from_slice(&[10, 0, 0, from]);
             ip[16..20].copy_from_slice(&[10, 0, 0, to]);
             let sum = !fold(sum(ip));

@@ -1,0 +1,32 @@
+//! The commands, one file each: its arguments and `run`.
+
+mod emulator_check;
+mod measure;
+mod shell;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure whether the emulator is true: rates, delays, queues, losses, cuts.
+    EmulatorCheck(emulator_check::Arguments),
+    /// Measure one condition: share of the links, retransmissions, ping under load.
+    Measure(measure::Arguments),
+    /// Build a lab, say how to enter it, and keep it until Ctrl-C.
+    Shell(shell::Arguments),
+}
+
+impl Command {
+    /// Carries the command out.
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self {
+            Self::EmulatorCheck(arguments) => emulator_check::run(&arguments),
+            Self::Measure(arguments) => measure::run(&arguments),
+            Self::Shell(arguments) => shell::run(&arguments),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! `netcombiner` daemons in the lab: one of them, and the usual pair.
+
+mod pair;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, SysconfVar, sysconf};
+use serde_json::Value;
+
+pub use pair::{Method, Pair, PairOptions, local_config, random_key, remote_config};
+
+use crate::netns::Namespace;
+use crate::process::Started;
+
+/// How long a daemon may take to bring its interface up, and to end after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much of a log an error shows.
+const LOG_LINES: usize = 20;
+
+/// The daemon's program: `NETCOMBINER_BIN`, else `netcombiner` in the directory of this program
+/// or, for tests, the one above.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("NETCOMBINER_BIN") {
+        return Ok(path.into());
+    }
+    let program = std::env::current_exe()?;
+    let places = program.ancestors().skip(1).take(2).map(|place| place.join("netcombiner"));
+    places.into_iter().find(|path| path.is_file()).with_context(|| {
+        format!(
+            "no netcombiner near {}: build it first (cargo build) or set NETCOMBINER_BIN",
+            program.display()
+        )
+    })
+}
+
+/// A running daemon. Dropping it kills it, and so does the end of the thread that started it.
+#[derive(Debug)]
+pub struct Portal {
+    namespace: Namespace,
+    interface: String,
+    binary: PathBuf,
+    run_dir: PathBuf,
+    log: PathBuf,
+    child: Started,
+}
+
+impl Portal {
+    /// Starts the daemon `binary` with this configuration and waits until its interface is up. Its
+    /// files are in `directory`, in a folder of the namespace's name; the log goes on over restarts.
+    pub fn start(
+        namespace: &Namespace,
+        binary: &Path,
+        interface: &str,
+        config: &str,
+        directory: &Path,
+    ) -> Result<Self> {
+        let run_dir = directory.join(namespace.name());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&run_dir)?;
+        let config_path = run_dir.join(format!("{interface}.conf"));
+        write_private(&config_path, config).with_context(|| format!("writing {}", config_path.display()))?;
+        let log = run_dir.join(format!("{interface}.log"));
+        let stderr = OpenOptions::new().create(true).append(true).open(&log)?;
+
+        let mut command = namespace.quiet_command(binary);
+        command.args([interface, "--foreground", "--log-level", "info"]);
+        command.arg("--config").arg(&config_path).arg("--run-dir").arg(&run_dir);
+        command.stdout(Stdio::from(stderr.try_clone()?)).stderr(Stdio::from(stderr));
+        let child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
+        let mut portal = Self {
+            namespace: namespace.clone(),
+            interface: interface.to_owned(),
+            binary: binary.to_owned(),
+            run_dir,
+            log,
+            child: Started(child),
+        };
+        portal.wait_until_up()?;
+        Ok(portal)
+    }
+
+    /// The namespace it runs in.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The name of its interface.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.0.try_wait(), Ok(None))
+    }
+
+    /// Asks it to end (SIGTERM) and waits; an error if it does not, or not in good order.
+    pub fn stop(mut self) -> Result<()> {
+        kill(Pid::from_raw(self.pid() as i32), Signal::SIGTERM)?;
+        match self.child.wait_within(PATIENCE)? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("{} ended with {status}{}", self.name(), self.log_tail()),
+            None => bail!("{} does not end on SIGTERM{}", self.name(), self.log_tail()),
+        }
+    }
+
+    /// Ends it at once, as `kill -9` or a crash does.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// Everything it has written on standard output and error.
+    pub fn log(&self) -> String {
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// The state that it reports: `netcombiner show IF --json`.
+    pub fn show(&self) -> Result<Value> {
+        let binary = self.binary.to_string_lossy();
+        let run_dir = self.run_dir.to_string_lossy();
+        let arguments = ["show", &self.interface, "--json", "--run-dir", &run_dir];
+        let text = self.namespace.run(&binary, &arguments)?;
+        serde_json::from_str(&text).with_context(|| format!("{}: not JSON: {text}", self.name()))
+    }
+
+    /// Its resident memory in kB.
+    pub fn rss_kb(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.with_context(|| format!("{} has no memory: it has ended", self.name()))
+    }
+
+    /// The processor time that it has used, in user and kernel mode, in seconds.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // The name in parentheses may hold spaces. After it, utime and stime are the fields
+        // 12 and 13 (proc_pid_stat(5) counts them 14 and 15).
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+        let per_second = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100);
+        Ok(ticks / per_second as f64)
+    }
+
+    fn wait_until_up(&mut self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.0.try_wait()? {
+                bail!("{} ended at once with {status}{}", self.name(), self.log_tail());
+            }
+            let links = self.namespace.run("ip", &["-o", "link", "show", "up"])?;
+            if links.contains(&format!(": {}:", self.interface)) {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                bail!("{} brings no interface up{}", self.name(), self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("netcombiner {} of {}", self.interface, self.namespace.name())
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
+        if tail.is_empty() { "; its log is empty".into() } else { format!("; its log:\n  {tail}") }
+    }
+}
+
+/// Writes a file that only its owner may read, as keys are in it.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file: File = options.create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}

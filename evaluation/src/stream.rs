@@ -1,0 +1,193 @@
+//! A TCP stream whose progress is watched to the millisecond: how long it stood still when a link
+//! failed, how fast it was when.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::socket::{setsockopt, sockopt::TcpCongestion};
+use serde::Serialize;
+
+use crate::netns::Namespace;
+
+/// The longest that connecting may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The longest stream that is recorded; bounds the record to 8 MB.
+const LONGEST: Duration = Duration::from_secs(1_000);
+
+/// A stream that sends as fast as TCP lets it until [`stop`](Self::stop).
+#[derive(Debug)]
+pub struct WatchedStream {
+    start: Instant,
+    received: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    /// A second handle of the sender's socket, to end a write that blocks.
+    socket: TcpStream,
+    sender: Option<JoinHandle<()>>,
+    receiver: Option<JoinHandle<Progress>>,
+}
+
+/// The bytes that arrived in each millisecond since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Progress {
+    /// One entry for each millisecond, up to the last one in which something arrived.
+    pub bytes_by_ms: Vec<u64>,
+    /// How long the stream was watched.
+    pub watched: Duration,
+}
+
+impl Progress {
+    /// The longest time in which nothing arrived, between these two times after the start.
+    pub fn longest_gap(&self, from: Duration, to: Duration) -> Duration {
+        let (from, to) = self.range(from, to);
+        let (mut longest, mut gap) = (0, 0);
+        for ms in from..to {
+            let still = self.bytes_by_ms.get(ms).is_none_or(|&bytes| bytes == 0);
+            gap = if still { gap + 1 } else { 0 };
+            longest = longest.max(gap);
+        }
+        Duration::from_millis(longest)
+    }
+
+    /// The goodput in bit/s between these two times after the start.
+    pub fn goodput_bps(&self, from: Duration, to: Duration) -> f64 {
+        let (from, to) = self.range(from, to);
+        let bytes: u64 = self.bytes_by_ms.iter().take(to).skip(from).sum();
+        bytes as f64 * 8.0 / ((to - from).max(1) as f64 / 1e3)
+    }
+
+    /// All bytes that arrived.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_by_ms.iter().sum()
+    }
+
+    fn range(&self, from: Duration, to: Duration) -> (usize, usize) {
+        let to = to.min(self.watched).as_millis() as usize;
+        ((from.as_millis() as usize).min(to), to)
+    }
+}
+
+impl WatchedStream {
+    /// Connects from one namespace to an address of another one and starts to send, with cubic.
+    pub fn start(from: &Namespace, to: &Namespace, address: IpAddr) -> Result<Self> {
+        let listener = to
+            .enter(|| TcpListener::bind((address, 0)))?
+            .with_context(|| format!("{}: listening at {address}", to.name()))?;
+        let target: SocketAddr = listener.local_addr()?;
+        let socket = from
+            .enter(|| TcpStream::connect_timeout(&target, CONNECT_LIMIT))?
+            .with_context(|| format!("{}: connecting to {target}", from.name()))?;
+        setsockopt(&socket, TcpCongestion, &"cubic".into()).context("choosing cubic")?;
+        // The handshake is complete: the connection is in the listener's queue or on its way.
+        let (incoming, _) = listener.accept()?;
+        incoming.set_read_timeout(Some(Duration::from_millis(50)))?;
+        socket.set_write_timeout(Some(Duration::from_millis(50)))?;
+
+        let start = Instant::now();
+        let stop = Arc::new(AtomicBool::new(false));
+        let received = Arc::new(AtomicU64::new(0));
+        let mut outgoing = socket.try_clone()?;
+        let sender = {
+            let stop = Arc::clone(&stop);
+            std::thread::Builder::new().name("stream-out".into()).spawn(move || {
+                let block = [0; 65_536];
+                while !stop.load(Ordering::Relaxed) {
+                    match outgoing.write(&block) {
+                        Err(error) if !is_timeout(&error) => return,
+                        _ => {}
+                    }
+                }
+            })?
+        };
+        let receiver = {
+            let (stop, received) = (Arc::clone(&stop), Arc::clone(&received));
+            std::thread::Builder::new()
+                .name("stream-in".into())
+                .spawn(move || watch(incoming, &stop, &received, start))?
+        };
+        Ok(Self { start, received, stop, socket, sender: Some(sender), receiver: Some(receiver) })
+    }
+
+    /// The time since the start, on the clock of the progress.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// The bytes that have arrived so far.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Ends the stream and returns its progress.
+    pub fn stop(mut self) -> Progress {
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Progress {
+        self.stop.store(true, Ordering::Relaxed);
+        // A connection that has broken is shut down already.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        if let Some(sender) = self.sender.take() {
+            // Neither thread has a way to panic.
+            let _ = sender.join();
+        }
+        self.receiver.take().and_then(|receiver| receiver.join().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for WatchedStream {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn watch(mut incoming: TcpStream, stop: &AtomicBool, received: &AtomicU64, start: Instant) -> Progress {
+    let mut progress = Progress::default();
+    let mut buffer = vec![0; 262_144];
+    while !stop.load(Ordering::Relaxed) && start.elapsed() < LONGEST {
+        match incoming.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => {
+                let ms = start.elapsed().as_millis() as usize;
+                if progress.bytes_by_ms.len() <= ms {
+                    progress.bytes_by_ms.resize(ms + 1, 0);
+                }
+                progress.bytes_by_ms[ms] += length as u64;
+                received.fetch_add(length as u64, Ordering::Relaxed);
+            }
+            Err(error) if is_timeout(&error) => {}
+            Err(_) => break,
+        }
+    }
+    // A stream that broke stands still until it is stopped.
+    while !stop.load(Ordering::Relaxed) && start.elapsed() < LONGEST {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    progress.watched = start.elapsed();
+    progress
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_counted_within_the_range_asked_for() {
+        let ms = Duration::from_millis;
+        let progress = Progress { bytes_by_ms: vec![0, 5, 0, 0, 5, 0, 0, 0, 5], watched: ms(20) };
+        assert_eq!(progress.longest_gap(ms(0), ms(9)), ms(3));
+        assert_eq!(progress.longest_gap(ms(0), ms(5)), ms(2));
+        assert_eq!(progress.longest_gap(ms(0), ms(100)), ms(11));
+        assert_eq!(progress.goodput_bps(ms(0), ms(10)), 15.0 * 8.0 * 100.0);
+        assert_eq!(progress.bytes(), 15);
+    }
+}

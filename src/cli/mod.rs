@@ -1,0 +1,74 @@
+//! The command line: arguments in, an exit code out, and on standard error one line for each
+//! thing that went wrong.
+//!
+//! Exit codes: 0 all went well, 1 it did not, 2 the arguments make no sense.
+
+mod args;
+mod ask;
+mod failure;
+mod genkey;
+mod up;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::config::{Config, Errors, Warning};
+use args::{Args, Command};
+use failure::{Failure, say};
+
+pub use up::{Up, UpResult};
+
+/// Does what `args`, the program's name included, ask for; `up` runs a portal until it ends.
+pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> ExitCode {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => {
+            // Nothing is left to be done if standard error is closed.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let done = match args.command {
+        None => up::run(args.up, up),
+        Some(Command::Check { file }) => check(&file),
+        Some(Command::Genkey) => genkey::run(),
+        Some(Command::Show { interface, json, run }) => ask::show(&run, interface.as_ref(), json),
+        Some(Command::Reload { interface, run }) => ask::reload(&run, &interface),
+        Some(Command::Down { interface, run }) => ask::down(&run, &interface),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints everything that is wrong with a configuration.
+fn check(file: &Path) -> Result<(), Failure> {
+    match Config::load(file) {
+        Ok((config, warnings)) => {
+            remark(&warnings);
+            let links = config.peers.len();
+            let plural = if links == 1 { "" } else { "s" };
+            failure::print_out(&format!("{}: OK, {links} link{plural}\n", file.display()))
+        }
+        Err(errors) => Err(refuse(errors)),
+    }
+}
+
+/// Prints the warnings that go with `errors`, which are left for the caller to fail with.
+fn refuse(errors: Errors) -> Failure {
+    remark(errors.warnings());
+    Failure::new(errors.to_string())
+}
+
+fn remark(warnings: &[Warning]) {
+    for warning in warnings {
+        say(&format!("warning: {warning}"));
+    }
+}

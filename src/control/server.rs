@@ -1,0 +1,169 @@
+//! The portal's side of the control socket.
+
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{CLIENT_TIMEOUT, DOWN, ERROR, MAX_REQUEST_LEN, OK, RELOAD, SHOW};
+use crate::core::snapshot::Snapshot;
+
+/// Most clients served at once; further ones wait to be accepted. None stays longer than the
+/// timeouts, so none waits for ever.
+const MAX_CLIENTS: usize = 16;
+
+/// Pause after a failed accept, which for want of file descriptors would fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the portal does for its clients.
+pub trait Handler: Send + Sync + 'static {
+    /// The state of the portal now. Must not block for longer than a lock is held.
+    fn snapshot(&self) -> Snapshot;
+
+    /// Reads the configuration anew and changes what differs. The errors, one a line, if the old
+    /// one stays in force.
+    fn reload(&self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Asks the portal to stop; returns at once.
+    fn stop(&self);
+}
+
+/// A bound control socket; its file is removed when dropped.
+#[derive(Debug)]
+pub struct Listener {
+    socket: StdListener,
+    path: PathBuf,
+}
+
+impl Listener {
+    /// Binds the socket `path`, mode 0600. A socket that is there already is replaced: the caller
+    /// holds the interface's lock, so its portal is dead.
+    ///
+    /// # Errors
+    ///
+    /// If something else than a socket is in the way, or what the system says.
+    pub fn bind(path: &Path) -> io::Result<Listener> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
+            Ok(_) => return Err(io::Error::from(io::ErrorKind::AlreadyExists)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let socket = StdListener::bind(path)?;
+        let listener = Listener { socket, path: path.to_owned() };
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        listener.socket.set_nonblocking(true)?;
+        Ok(listener)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A socket that stays is replaced by the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Serves clients until `shutdown` is ready. Must be called within a tokio runtime.
+///
+/// # Errors
+///
+/// If the runtime cannot watch the socket. What goes wrong with one client is its own affair.
+pub async fn serve<H: Handler>(
+    listener: Listener,
+    handler: Arc<H>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let socket = UnixListener::from_std(listener.socket.try_clone()?)?;
+    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let mut clients = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (slot, socket.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            () = &mut shutdown => return Ok(()),
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let handler = Arc::clone(&handler);
+                clients.spawn(async move {
+                    let _slot = slot;
+                    if let Err(error) = serve_one(stream, &*handler).await {
+                        tracing::debug!("control client: {error}");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!("cannot accept a control client: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        while clients.try_join_next().is_some() {}
+    }
+}
+
+async fn serve_one<H: Handler>(mut stream: UnixStream, handler: &H) -> io::Result<()> {
+    let user = stream.peer_cred()?.uid();
+    // Read even if it will be refused: closing with unread bytes would cut the answer off.
+    let request = timeout(CLIENT_TIMEOUT, request(&mut stream)).await??;
+    if user != 0 && user != geteuid().as_raw() {
+        return answer(&mut stream, &format!("{ERROR}only root may ask\n")).await;
+    }
+    match request.as_deref() {
+        Some(SHOW) => {
+            let mut json = serde_json::to_string(&handler.snapshot())?;
+            json.push('\n');
+            answer(&mut stream, &json).await
+        }
+        Some(RELOAD) => {
+            let text = match handler.reload().await {
+                Ok(()) => format!("{OK}\n"),
+                Err(errors) => errors.lines().map(|line| format!("{ERROR}{line}\n")).collect(),
+            };
+            answer(&mut stream, &text).await
+        }
+        Some(DOWN) => {
+            // Answered first: the end of the portal ends this task too.
+            let answered = answer(&mut stream, &format!("{OK}\n")).await;
+            handler.stop();
+            answered
+        }
+        _ => {
+            let text = format!("{ERROR}the requests are {SHOW}, {RELOAD} and {DOWN}\n");
+            answer(&mut stream, &text).await
+        }
+    }
+}
+
+/// The client's line without its end; `None` if it is too long, unfinished or no text.
+async fn request(stream: &mut UnixStream) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let limited = stream.take(MAX_REQUEST_LEN as u64);
+    BufReader::new(limited).read_until(b'\n', &mut line).await?;
+    let line = line.strip_suffix(b"\n");
+    Ok(line.and_then(|line| String::from_utf8(line.to_vec()).ok()))
+}
+
+async fn answer(stream: &mut UnixStream, text: &str) -> io::Result<()> {
+    timeout(CLIENT_TIMEOUT, async {
+        stream.write_all(text.as_bytes()).await?;
+        stream.shutdown().await
+    })
+    .await?
+}

@@ -1,0 +1,135 @@
+//! A server and its clients over a real socket.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::*;
+use crate::core::snapshot::Snapshot;
+
+#[derive(Default)]
+struct Portal {
+    stopped: Notify,
+}
+
+impl Handler for Portal {
+    fn snapshot(&self) -> Snapshot {
+        Snapshot { interface: "nc0".into(), mtu: 1420, ..Snapshot::default() }
+    }
+
+    async fn reload(&self) -> Result<(), String> {
+        Err("nc0:1: one\nnc0:2: two".into())
+    }
+
+    fn stop(&self) {
+        self.stopped.notify_one();
+    }
+}
+
+/// Runs `ask` against a server that lives as long as it, and returns when the server has ended.
+fn with_server<T: Send + 'static>(ask: impl FnOnce(PathBuf) -> T + Send + 'static) -> T {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("nc0.sock");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let listener = Listener::bind(&path).expect("bound");
+        let portal = Arc::new(Portal::default());
+        let asked = path.clone();
+        let asking = tokio::task::spawn_blocking(move || {
+            let result = ask(asked.clone());
+            // A second `down` does no harm if `ask` has sent one.
+            let _ = down(&asked);
+            result
+        });
+        let shutdown = portal.stopped.notified();
+        serve(listener, Arc::clone(&portal), shutdown).await.expect("served");
+        let result = asking.await.expect("no panic");
+        assert!(!path.exists(), "the socket outlived its server");
+        result
+    })
+}
+
+fn raw(socket: &Path, request: &[u8]) -> String {
+    let mut stream = UnixStream::connect(socket).expect("connected");
+    stream.write_all(request).expect("sent");
+    let mut answer = String::new();
+    // The server may close before it has read a request that is too long.
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn show_gives_the_snapshot() {
+    let snapshot = with_server(|socket| show(&socket).expect("shown"));
+    assert_eq!((snapshot.interface.as_str(), snapshot.mtu), ("nc0", 1420));
+}
+
+#[test]
+fn down_is_confirmed_and_stops_the_server() {
+    with_server(|socket| down(&socket).expect("confirmed"));
+}
+
+#[test]
+fn reload_gives_every_error() {
+    let error = with_server(|socket| reload(&socket).expect_err("two errors"));
+    assert_eq!(error.to_string(), "nc0:1: one\nnc0:2: two");
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    with_server(|socket| {
+        let refusal = "error: the requests are show, reload and down\n";
+        assert_eq!(raw(&socket, b"dance\n"), refusal);
+        assert_eq!(raw(&socket, b"\xff\n"), refusal);
+        assert_eq!(raw(&socket, &[b'x'; 4 * MAX_REQUEST_LEN]), refusal);
+    });
+}
+
+#[test]
+fn only_the_owner_may_open_the_socket() {
+    let mode = with_server(|socket| {
+        let metadata = fs::metadata(&socket).expect("there");
+        metadata.permissions().mode() & 0o777
+    });
+    assert_eq!(mode, 0o600);
+}
+
+#[test]
+fn silent_clients_delay_others_but_do_not_shut_them_out() {
+    with_server(|socket| {
+        let started = Instant::now();
+        let silent: Vec<UnixStream> =
+            (0..20).map(|_| UnixStream::connect(&socket).expect("connected")).collect();
+        show(&socket).expect("shown when the first have timed out");
+        assert!(started.elapsed() < CLIENT_TIMEOUT + Duration::from_secs(3));
+        drop(silent);
+    });
+}
+
+#[test]
+fn a_dead_portals_socket_is_told_apart_and_replaced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("nc0.sock");
+    let not_running = |path| show(path).expect_err("nobody").to_string();
+    assert_eq!(not_running(&path), "is not running");
+    // The standard library's listener leaves its file, as a killed portal does.
+    drop(UnixListener::bind(&path).expect("bound"));
+    assert_eq!(not_running(&path), "is not running");
+    drop(Listener::bind(&path).expect("replaced"));
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_is_no_socket_is_not_replaced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("nc0.sock");
+    fs::write(&path, "precious").expect("written");
+    Listener::bind(&path).expect_err("in the way");
+    assert_eq!(fs::read_to_string(&path).expect("there"), "precious");
+}

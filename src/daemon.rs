@@ -1,0 +1,148 @@
+//! One run of the program for one interface: from an order to the end of the portal.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::cli::{Up, UpResult};
+use crate::config::{Config, InterfaceName};
+use crate::control::{self, Handler, Listener};
+use crate::core::snapshot::Snapshot;
+use crate::process::daemon::{Daemonised, Readiness, daemonise};
+use crate::process::hooks::{self, Phase};
+use crate::process::lock::Lock;
+use crate::process::{logging, service};
+use crate::runtime::Runtime;
+
+/// Runs a portal. Returns when it has ended, or, in the process that went to the background for it, when it
+/// is ready.
+///
+/// # Errors
+///
+/// What kept the portal from starting or made it end, in one line.
+pub fn run(up: Up) -> UpResult {
+    let readiness = if up.foreground {
+        Readiness::foreground()
+    } else {
+        match daemonise()? {
+            Daemonised::Parent(word) => return word.map_err(Into::into),
+            Daemonised::Daemon(readiness) => readiness,
+        }
+    };
+    // `failed` gives the error back if nobody but the caller can tell it.
+    let mut readiness = Some(readiness);
+    let result = serve(up, &mut readiness);
+    match (result, readiness) {
+        (Err(error), Some(readiness)) => readiness.failed(error),
+        (result, _) => result,
+    }
+}
+
+fn serve(up: Up, readiness: &mut Option<Readiness>) -> UpResult {
+    let interface = up.interface;
+    let lock = Lock::acquire(&up.run_dir, &interface)?;
+    let background = readiness.as_ref().is_some_and(Readiness::is_background);
+    logging::init(&interface, up.log_level, background)?;
+    for warning in &up.warnings {
+        tracing::warn!("{warning}");
+    }
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let hooks = up.config.host.hooks.clone();
+    let started = hooks::run(Phase::PreUp, &hooks.pre_up, &interface).map_err(Into::into).and_then(|()| {
+        let socket = Listener::bind(&up.run_dir.socket(&interface))?;
+        tokio.block_on(live(&interface, up.config_path, up.config, socket, readiness))
+    });
+    // However far it came: what was set up is taken down.
+    hooks::run_all(Phase::PostDown, &hooks.post_down, &interface);
+    drop(lock);
+    started
+}
+
+/// From the interface's coming up to its going down.
+async fn live(
+    interface: &InterfaceName,
+    config_path: PathBuf,
+    config: Config,
+    socket: Listener,
+    readiness: &mut Option<Readiness>,
+) -> UpResult {
+    let hooks = config.host.hooks.clone();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let (runtime, mut notices) = Runtime::start(interface, config).await?;
+    let portal =
+        Arc::new(LivePortal { runtime, config_path, interface: interface.clone(), stop: Notify::new() });
+    let result = async {
+        hooks::run(Phase::PostUp, &hooks.post_up, interface)?;
+        if let Some(readiness) = readiness.take() {
+            readiness.ready()?;
+        }
+        tracing::info!("interface {interface} is up");
+        let serving = control::serve(socket, Arc::clone(&portal), std::future::pending());
+        tokio::pin!(serving);
+        loop {
+            tokio::select! {
+                error = portal.runtime.run(&mut notices) => return Err(error.into()),
+                served = &mut serving => served?,
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                () = portal.stop.notified() => break,
+                _ = hang_up.recv() => {
+                    // Told in the log by `reload`.
+                    let _ = portal.reload().await;
+                }
+            }
+        }
+        Ok(())
+    }
+    .await;
+    service::stopping();
+    hooks::run_all(Phase::PreDown, &hooks.pre_down, interface);
+    portal.runtime.stop();
+    tracing::info!("stopped");
+    result
+}
+
+/// The portal, as the control socket sees it.
+struct LivePortal {
+    runtime: Runtime,
+    config_path: PathBuf,
+    interface: InterfaceName,
+    stop: Notify,
+}
+
+impl Handler for LivePortal {
+    fn snapshot(&self) -> Snapshot {
+        self.runtime.snapshot()
+    }
+
+    async fn reload(&self) -> Result<(), String> {
+        service::reloading();
+        let outcome = match Config::load_for(&self.interface, &self.config_path) {
+            Err(errors) => Err(errors.to_string()),
+            Ok((config, warnings)) => {
+                for warning in &warnings {
+                    tracing::warn!("{warning}");
+                }
+                self.runtime.apply(config).map_err(|error| error.to_string())
+            }
+        };
+        match &outcome {
+            Ok(()) => tracing::info!("configuration read again"),
+            Err(errors) => {
+                for error in errors.lines() {
+                    tracing::error!("configuration not applied: {error}");
+                }
+            }
+        }
+        service::ready();
+        outcome
+    }
+
+    fn stop(&self) {
+        self.stop.notify_one();
+    }
+}

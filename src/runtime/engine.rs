@@ -1,0 +1,530 @@
+//! The data path: threads that carry packets between the interface, the portal and the sockets.
+//!
+//! A thread that has an event (packets of the interface, datagrams of a socket, a timer) runs it to
+//! completion: it hands it to the portal, then sends for every link that became ready. There are no hand-offs
+//! between threads. Threads: one reads the interface, one each socket, one waits for the timer.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::alarm::Alarm;
+use super::clock::{SystemEntropy, now};
+use super::mmsg;
+use super::tcp::{Records, TcpFlow};
+use super::tun::Tun;
+use super::udp::UdpSocket;
+use super::wake::Wake;
+use crate::core::discard::{Discard, Discards};
+use crate::core::outbound::{SocketId, Train};
+use crate::core::packet::Packet;
+use crate::core::portal::{Arrival, Effects, Portal};
+use crate::core::units::{LinkId, MAX_LINKS};
+
+/// Packets read from the interface before they are queued together.
+const TUN_BATCH: usize = 64;
+/// A reader that waits for room in the queue looks again after this, should a wake-up be missed.
+const ROOM_WAIT: Duration = Duration::from_millis(20);
+/// Send errors in a row after which a link is given to its keeper.
+const ERRORS_TO_FAIL: u32 = 2;
+
+/// What the data path tells the control side.
+#[derive(Debug)]
+pub(super) enum Notice {
+    /// The socket does not work any more.
+    SocketFailed(SocketId, String),
+    /// The interface is gone.
+    InterfaceGone(String),
+    /// The portal has events.
+    News,
+}
+
+/// Everything the threads share.
+pub(super) struct Engine {
+    pub(super) portal: Portal,
+    pub(super) tun: Tun,
+    lanes: [Lane; MAX_LINKS],
+    sockets: ArcSwap<HashMap<SocketId, Arc<FlowSocket>>>,
+    next_socket: AtomicU32,
+    alarm: Alarm,
+    stop: Wake,
+    stopping: AtomicBool,
+    /// The thread that reads the interface waits for room in the queue.
+    starved: AtomicBool,
+    reader: Mutex<Option<Thread>>,
+    notices: tokio::sync::mpsc::UnboundedSender<Notice>,
+    news_told: AtomicBool,
+    /// Packets that the interface did not take.
+    pub(super) undelivered: AtomicU64,
+}
+
+/// One link's way out. Whoever holds the train sends for the link; others only leave word.
+#[derive(Default)]
+struct Lane {
+    cargo: Mutex<Cargo>,
+    again: AtomicBool,
+}
+
+/// What is on its way out of a lane.
+#[derive(Default)]
+struct Cargo {
+    train: Train,
+    /// Datagrams of the train that are sent; as long as it is loaded the rest waits for the socket.
+    sent: usize,
+    loaded: bool,
+    errors: u32,
+}
+
+/// A socket of either kind.
+pub(super) struct FlowSocket {
+    flow: Flow,
+    pub(super) discards: Discards,
+    /// Lanes that wait for room in the kernel's buffer, a bit each.
+    blocked: AtomicU32,
+    wake: Wake,
+    closing: AtomicBool,
+}
+
+/// The kinds of flow.
+pub(super) enum Flow {
+    Udp(UdpSocket),
+    Tcp(TcpFlow),
+}
+
+impl Engine {
+    pub(super) fn new(
+        portal: Portal,
+        tun: Tun,
+        notices: tokio::sync::mpsc::UnboundedSender<Notice>,
+    ) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            portal,
+            tun,
+            lanes: Default::default(),
+            sockets: ArcSwap::default(),
+            next_socket: AtomicU32::new(0),
+            alarm: Alarm::new()?,
+            stop: Wake::new()?,
+            stopping: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
+            reader: Mutex::new(None),
+            notices,
+            news_told: AtomicBool::new(false),
+            undelivered: AtomicU64::new(0),
+        }))
+    }
+
+    /// Starts the threads that live as long as the engine.
+    pub(super) fn start(self: &Arc<Self>) -> io::Result<Vec<std::thread::JoinHandle<()>>> {
+        let spawn = |name: &str, run: fn(&Self)| {
+            let engine = Arc::clone(self);
+            std::thread::Builder::new().name(name.into()).spawn(move || run(&engine))
+        };
+        Ok(vec![spawn("tun", Self::read_interface)?, spawn("timer", Self::watch_time)?])
+    }
+
+    /// Lets all threads end.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.stop.wake();
+        for socket in self.sockets.load().values() {
+            socket.close();
+        }
+        self.feed_reader();
+    }
+
+    // Sockets.
+
+    /// Adds a socket and starts the thread that reads it.
+    pub(super) fn add_socket(self: &Arc<Self>, flow: Flow) -> io::Result<SocketId> {
+        let id = SocketId(self.next_socket.fetch_add(1, Ordering::Relaxed));
+        let socket = Arc::new(FlowSocket {
+            flow,
+            discards: Discards::default(),
+            blocked: AtomicU32::new(0),
+            wake: Wake::new()?,
+            closing: AtomicBool::new(false),
+        });
+        self.sockets.rcu(|sockets| {
+            let mut sockets = HashMap::clone(sockets);
+            sockets.insert(id, Arc::clone(&socket));
+            sockets
+        });
+        let engine = Arc::clone(self);
+        let spawned = std::thread::Builder::new().name(format!("socket{}", id.0)).spawn(move || {
+            let ended = match &socket.flow {
+                Flow::Udp(udp) => engine.read_udp(id, &socket, udp),
+                Flow::Tcp(tcp) => engine.read_tcp(id, &socket, tcp),
+            };
+            if let (Err(error), false) = (ended, socket.closing.load(Ordering::Acquire)) {
+                engine.notice(Notice::SocketFailed(id, error.to_string()));
+            }
+        });
+        if spawned.is_err() {
+            self.remove_socket(id);
+        }
+        spawned.map(|_| id)
+    }
+
+    /// Closes a socket; its thread ends.
+    pub(super) fn remove_socket(&self, id: SocketId) {
+        let removed = self.socket(id);
+        self.sockets.rcu(|sockets| {
+            let mut sockets = HashMap::clone(sockets);
+            sockets.remove(&id);
+            sockets
+        });
+        if let Some(socket) = removed {
+            socket.close();
+        }
+    }
+
+    /// The socket of that number.
+    pub(super) fn socket(&self, id: SocketId) -> Option<Arc<FlowSocket>> {
+        self.sockets.load().get(&id).cloned()
+    }
+
+    // Sending.
+
+    /// Sends for the links of `ready`, then sees to the timer, the reader and the news.
+    pub(super) fn settle(&self, ready: u16) {
+        for link in (0..MAX_LINKS as u8).map(LinkId).filter(|link| ready & 1 << link.0 != 0) {
+            self.send(link);
+        }
+        if let Some(at) = self.portal.next_timeout(now()) {
+            self.alarm.arm(at);
+        }
+        self.feed_reader();
+        if self.portal.has_news() && !self.news_told.swap(true, Ordering::AcqRel) {
+            self.notice(Notice::News);
+        }
+    }
+
+    /// Handles what is due now, as after a change of the links.
+    pub(super) fn refresh(&self) {
+        let ready = self.portal.on_timeout(now(), &mut SystemEntropy);
+        self.settle(ready);
+    }
+
+    /// The news were taken.
+    pub(super) fn news_taken(&self) {
+        self.news_told.store(false, Ordering::Release);
+    }
+
+    /// Sends what a link has to send. If another thread is at it, that one goes on.
+    fn send(&self, link: LinkId) {
+        let lane = &self.lanes[link.index()];
+        lane.again.store(true, Ordering::Release);
+        while lane.again.load(Ordering::Acquire) {
+            let mut cargo = match lane.cargo.try_lock() {
+                Ok(cargo) => cargo,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            while lane.again.swap(false, Ordering::AcqRel) {
+                self.drain(link, &mut cargo);
+            }
+        }
+    }
+
+    /// Sends until the link has nothing more, or the socket takes nothing more.
+    fn drain(&self, link: LinkId, cargo: &mut Cargo) {
+        let sockets = self.sockets.load();
+        loop {
+            if !cargo.loaded {
+                if !self.portal.pull(now(), link, &mut cargo.train) {
+                    return;
+                }
+                (cargo.loaded, cargo.sent) = (true, 0);
+            }
+            let socket = cargo.train.socket().and_then(|id| Some((id, sockets.get(&id)?)));
+            let Some((id, socket)) = socket else {
+                // The socket was closed meanwhile: what was pulled is lost.
+                cargo.loaded = false;
+                continue;
+            };
+            match socket.dispatch(cargo) {
+                Ok(true) => (cargo.loaded, cargo.errors) = (false, 0),
+                Ok(false) => {
+                    socket.block(link);
+                    return;
+                }
+                Err(error) => self.on_send_error(id, cargo, &error),
+            }
+        }
+    }
+
+    fn on_send_error(&self, id: SocketId, cargo: &mut Cargo, error: &io::Error) {
+        cargo.loaded = false;
+        // A full device queue is loss like any other; congestion control sees to it.
+        if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) {
+            return;
+        }
+        cargo.errors += 1;
+        let stream = self.socket(id).is_some_and(|socket| matches!(socket.flow, Flow::Tcp(_)));
+        if cargo.errors == ERRORS_TO_FAIL || stream {
+            cargo.errors = 0;
+            self.notice(Notice::SocketFailed(id, error.to_string()));
+        }
+    }
+
+    fn notice(&self, notice: Notice) {
+        // Nobody listens any more only while everything stops.
+        let _ = self.notices.send(notice);
+    }
+
+    // The interface.
+
+    fn read_interface(&self) {
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
+        let (mut spare, mut bounced): (Vec<Packet>, Vec<Packet>) = (Vec::new(), Vec::new());
+        while !self.stopping.load(Ordering::Acquire) {
+            self.portal.lend(&mut spare, TUN_BATCH);
+            if spare.is_empty() {
+                self.wait_for_room(&mut spare);
+                continue;
+            }
+            match self.tun.read_batch(&mut spare) {
+                Ok(0) => {
+                    if let Err(error) = self.wait_readable(self.tun.as_fd(), None) {
+                        return self.notice(Notice::InterfaceGone(error.to_string()));
+                    }
+                }
+                Ok(count) => {
+                    let ready = self.portal.enqueue(now(), spare.drain(..count), &mut bounced);
+                    self.settle(ready);
+                    for packet in &bounced {
+                        self.deliver(packet.bytes());
+                    }
+                    self.portal.give_back(bounced.drain(..));
+                }
+                Err(error) => return self.notice(Notice::InterfaceGone(error.to_string())),
+            }
+        }
+    }
+
+    /// Waits until the queue lends buffers again. Not to read is what tells the kernel to hold packets back.
+    fn wait_for_room(&self, spare: &mut Vec<Packet>) {
+        self.starved.store(true, Ordering::Release);
+        self.portal.lend(spare, TUN_BATCH);
+        if spare.is_empty() {
+            std::thread::park_timeout(ROOM_WAIT);
+        }
+        self.starved.store(false, Ordering::Release);
+    }
+
+    fn feed_reader(&self) {
+        if self.starved.load(Ordering::Acquire)
+            && let Some(reader) = self.reader().as_ref()
+        {
+            reader.unpark();
+        }
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Option<Thread>> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deliver(&self, packet: &[u8]) {
+        if self.tun.write(packet).is_err() {
+            self.undelivered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    // Time.
+
+    fn watch_time(&self) {
+        self.refresh();
+        while !self.stopping.load(Ordering::Acquire) {
+            if self.wait_readable(self.alarm.fd(), None).is_err() {
+                return;
+            }
+            self.alarm.acknowledge();
+            self.refresh();
+        }
+    }
+
+    // The network.
+
+    fn read_udp(&self, id: SocketId, socket: &FlowSocket, udp: &UdpSocket) -> io::Result<()> {
+        let mut receiver = mmsg::Receiver::new(self.tun.buffer_size() + 128);
+        while !socket.closing.load(Ordering::Acquire) {
+            let count = match receiver.receive(udp.as_fd()) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_socket(socket, udp.as_fd())?;
+                    continue;
+                }
+                // An ICMP error of something sent before; the links find out by themselves.
+                Err(error) if is_passing(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            let mut received = receiver.received(count).peekable();
+            while let Some(source) = received.peek().map(|first| first.source) {
+                let run = std::iter::from_fn(|| received.next_if(|next| next.source == source));
+                let whole = run.filter_map(|received| {
+                    if received.datagram.is_none() {
+                        socket.discards.count(Discard::Oversized);
+                    }
+                    received.datagram
+                });
+                self.receive(id, socket, source, whole);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_tcp(&self, id: SocketId, socket: &FlowSocket, tcp: &TcpFlow) -> io::Result<()> {
+        let mut records = Records::default();
+        while !socket.closing.load(Ordering::Acquire) {
+            match tcp.read(&mut records) {
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the other portal closed the connection",
+                    ));
+                }
+                Ok(_) => self.receive(id, socket, tcp.peer(), records.take()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_socket(socket, tcp.as_fd())?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive<'a>(
+        &self,
+        id: SocketId,
+        socket: &FlowSocket,
+        source: SocketAddr,
+        datagrams: impl Iterator<Item = &'a [u8]>,
+    ) {
+        let arrival = Arrival { socket: id, source, discards: &socket.discards };
+        let effects = self.portal.receive(now(), &mut SystemEntropy, &arrival, datagrams);
+        let Effects { deliver, answers, ready } = effects;
+        for packet in deliver {
+            self.deliver(packet);
+        }
+        for answer in answers {
+            socket.answer(&answer, source);
+        }
+        self.settle(ready);
+    }
+
+    /// Waits until the socket can be read, a blocked lane can go on, or it is closed.
+    fn wait_socket(&self, socket: &FlowSocket, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let blocked = socket.blocked.load(Ordering::Acquire);
+        let wanted = if blocked == 0 { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
+        let mut fds = [PollFd::new(fd, wanted), PollFd::new(socket.wake.as_fd(), PollFlags::POLLIN)];
+        ignore_interrupt(poll(&mut fds, PollTimeout::NONE))?;
+        if fds[1].any() == Some(true) {
+            socket.wake.acknowledge();
+        }
+        if fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLOUT)) {
+            let unblocked = socket.blocked.swap(0, Ordering::AcqRel);
+            self.settle(unblocked as u16);
+        }
+        Ok(())
+    }
+
+    /// Waits until `fd` can be read, or everything stops.
+    fn wait_readable(&self, fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout =
+            timeout.and_then(|timeout| PollTimeout::try_from(timeout).ok()).unwrap_or(PollTimeout::NONE);
+        let mut fds = [PollFd::new(fd, PollFlags::POLLIN), PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
+        ignore_interrupt(poll(&mut fds, timeout))?;
+        let gone = PollFlags::POLLERR | PollFlags::POLLNVAL | PollFlags::POLLHUP;
+        if fds[0].revents().is_some_and(|events| events.intersects(gone)) {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "it was removed"));
+        }
+        Ok(())
+    }
+}
+
+impl FlowSocket {
+    /// Sends what is loaded. True when all of it went, false if the socket is full.
+    fn dispatch(&self, cargo: &mut Cargo) -> io::Result<bool> {
+        match &self.flow {
+            Flow::Udp(udp) => {
+                let Some(remote) = cargo.train.remote() else { return Ok(true) };
+                while cargo.sent < cargo.train.len() {
+                    match udp.send(&cargo.train, cargo.sent, remote) {
+                        Ok(sent) => cargo.sent += sent,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(true)
+            }
+            Flow::Tcp(tcp) => {
+                if cargo.sent == 0 {
+                    cargo.sent = cargo.train.len();
+                    tcp.send(&cargo.train)?;
+                }
+                tcp.flush()
+            }
+        }
+    }
+
+    fn answer(&self, datagram: &[u8], to: SocketAddr) {
+        match &self.flow {
+            // The peer asks again if it gets lost; a broken connection is noticed by its reader.
+            Flow::Udp(udp) => drop(udp.send_one(datagram, to)),
+            Flow::Tcp(tcp) => drop(tcp.answer(datagram)),
+        }
+    }
+
+    fn block(&self, link: LinkId) {
+        self.blocked.fetch_or(1 << link.0, Ordering::AcqRel);
+        self.wake.wake();
+    }
+
+    fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        if let Flow::Tcp(tcp) = &self.flow {
+            tcp.shut_down();
+        }
+        self.wake.wake();
+    }
+
+    /// Own address and port.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        match &self.flow {
+            Flow::Udp(udp) => udp.local(),
+            Flow::Tcp(tcp) => tcp.local(),
+        }
+    }
+}
+
+/// Errors that a UDP socket reports of what it sent before.
+fn is_passing(error: &io::Error) -> bool {
+    const PASSING: [i32; 7] = [
+        libc::EINTR,
+        libc::ECONNREFUSED,
+        libc::EHOSTUNREACH,
+        libc::ENETUNREACH,
+        libc::EMSGSIZE,
+        libc::EPROTO,
+        libc::ENETDOWN,
+    ];
+    error.raw_os_error().is_some_and(|number| PASSING.contains(&number))
+}
+
+fn ignore_interrupt(result: nix::Result<libc::c_int>) -> io::Result<()> {
+    match result {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,470 @@
+//! Keeps the links of the configuration open: a task for each `[Peer]` section, which opens its socket, and
+//! opens it anew, with back-off, whenever it fails. The links do not know of each other.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::clock;
+use super::engine::{Engine, Flow};
+use super::interface::index_of;
+use super::tcp::{self, TcpFlow};
+use super::udp::{Local, UdpSocket, path_mtu};
+use crate::config::{CongestionControl, Method, Peer, Remote, RemoteHost};
+use crate::core::outbound::congestion::Algorithm;
+use crate::core::outbound::{LinkConfig, SocketId};
+use crate::core::snapshot;
+use crate::core::units::LinkId;
+
+/// First pause before a link is opened again, doubled up to [`MAX_BACK_OFF`].
+const BACK_OFF: Duration = Duration::from_millis(500);
+const MAX_BACK_OFF: Duration = Duration::from_secs(15);
+/// A link that held for so long begins with the short pause again.
+const HELD: Duration = Duration::from_secs(10);
+/// How often a bound interface is looked after: it may be gone, or another of the same name.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often a name is looked up again while its link is open.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that has not shown to be the peer's by then is closed.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most connections at once on one listening section: 16 links, and strangers.
+const MAX_CONNECTIONS: usize = 32;
+/// MTU assumed where the system does not tell: Ethernet.
+const ETHERNET: u16 = 1500;
+const IPV4_HEADER: u16 = 20;
+const IPV6_HEADER: u16 = 40;
+const UDP_HEADER: u16 = 8;
+/// TCP header with the timestamps option, and the length of a record.
+const TCP_HEADER: u16 = 20 + 12 + 2;
+
+/// Who keeps the links open.
+pub(super) struct Keeper {
+    engine: Arc<Engine>,
+    sockets: Mutex<Sockets>,
+}
+
+#[derive(Default)]
+struct Sockets {
+    /// Who wants to hear of a socket's failure.
+    keepers: HashMap<SocketId, Vec<mpsc::UnboundedSender<String>>>,
+    /// UDP sockets with a fixed port, which several sections may share.
+    shared: HashMap<(Option<std::net::IpAddr>, u16, Option<String>), (SocketId, usize)>,
+}
+
+/// One section and its task. Dropping it closes what it opened.
+pub(super) struct Kept {
+    peer: Peer,
+    task: JoinHandle<()>,
+    state: Arc<Mutex<KeptState>>,
+    keeper: Arc<Keeper>,
+}
+
+/// What the task of a section holds open.
+#[derive(Default)]
+struct KeptState {
+    link: Option<LinkId>,
+    open: Vec<Lease>,
+    /// Why a section that listens does not.
+    trouble: Option<String>,
+}
+
+/// A socket that is open for one section.
+struct Lease {
+    socket: SocketId,
+    /// The portal was told to accept links on it.
+    listening: bool,
+}
+
+impl Keeper {
+    pub(super) fn new(engine: Arc<Engine>) -> Arc<Self> {
+        Arc::new(Self { engine, sockets: Mutex::default() })
+    }
+
+    /// Starts to keep a section's link. `None` if there are too many links.
+    pub(super) fn keep(self: &Arc<Self>, peer: Peer) -> Kept {
+        let link =
+            peer.initiates().then(|| self.engine.portal.add_link(clock::now(), link_config(&peer))).flatten();
+        let state = Arc::new(Mutex::new(KeptState { link, ..KeptState::default() }));
+        let section =
+            Section { keeper: Arc::clone(self), peer: peer.clone(), link, state: Arc::clone(&state) };
+        let task = tokio::spawn(section.run());
+        Kept { peer, task, state, keeper: Arc::clone(self) }
+    }
+
+    /// A socket does not work any more.
+    pub(super) fn on_failure(&self, socket: SocketId, reason: &str) {
+        for keeper in self.sockets().keepers.get(&socket).into_iter().flatten() {
+            let _ = keeper.send(reason.to_owned());
+        }
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Sockets> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a UDP socket, or shares the one that has this port already.
+    fn open_udp(&self, local: &Local, remote: Option<SocketAddr>) -> io::Result<SocketId> {
+        if local.port == 0 {
+            return self.engine.add_socket(Flow::Udp(UdpSocket::open(local, remote)?));
+        }
+        let key = (local.address, local.port, local.interface.clone());
+        let mut sockets = self.sockets();
+        if let Some((socket, users)) = sockets.shared.get_mut(&key) {
+            *users += 1;
+            return Ok(*socket);
+        }
+        // Bound for both families, as another section may need the other one.
+        let socket = self.engine.add_socket(Flow::Udp(UdpSocket::open(local, None)?))?;
+        sockets.shared.insert(key, (socket, 1));
+        Ok(socket)
+    }
+
+    /// Gives a socket up; it is closed when nobody uses it any more.
+    fn close(&self, lease: &Lease) {
+        let mut sockets = self.sockets();
+        let shared = sockets.shared.iter_mut().find(|(_, (socket, _))| *socket == lease.socket);
+        if let Some((key, (_, users))) = shared {
+            *users -= 1;
+            if *users > 0 {
+                return;
+            }
+            let key = key.clone();
+            sockets.shared.remove(&key);
+        }
+        sockets.keepers.remove(&lease.socket);
+        drop(sockets);
+        if lease.listening {
+            self.engine.portal.unlisten(clock::now(), lease.socket);
+        }
+        self.engine.remove_socket(lease.socket);
+    }
+}
+
+impl Kept {
+    /// The section.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// What `show` says of a section that listens and has no link.
+    pub(super) fn waiting(&self) -> Option<snapshot::Link> {
+        let state = lock(&self.state);
+        if self.peer.initiates() {
+            return None;
+        }
+        let (word, reason) = match &state.trouble {
+            Some(trouble) => ("down", trouble.clone()),
+            None => ("init", "waiting for the other portal".to_owned()),
+        };
+        Some(snapshot::Link {
+            name: self.peer.name.clone(),
+            section: self.peer.section,
+            method: method_name(self.peer.method).to_owned(),
+            interface: self.peer.interface.as_ref().map(ToString::to_string),
+            local: state.open.first().and_then(|lease| self.keeper.engine.socket(lease.socket)?.local()),
+            state: word.to_owned(),
+            reason: Some(reason),
+            metric: self.peer.metric.into(),
+            congestion_control: self.peer.congestion_control.name().to_owned(),
+            ..snapshot::Link::default()
+        })
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.task.abort();
+        let mut state = lock(&self.state);
+        state.open.drain(..).for_each(|lease| self.keeper.close(&lease));
+        if let Some(link) = state.link.take() {
+            self.keeper.engine.portal.remove_link(clock::now(), link);
+        }
+    }
+}
+
+/// The task of one section.
+struct Section {
+    keeper: Arc<Keeper>,
+    peer: Peer,
+    link: Option<LinkId>,
+    state: Arc<Mutex<KeptState>>,
+}
+
+impl Section {
+    async fn run(self) {
+        let mut pause = BACK_OFF;
+        loop {
+            let begun = Instant::now();
+            let reason = self.attempt().await.to_string();
+            self.leave(&reason);
+            if begun.elapsed() > HELD {
+                pause = BACK_OFF;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(MAX_BACK_OFF);
+        }
+    }
+
+    /// Opens the link and returns when it does not work any more, with the reason.
+    async fn attempt(&self) -> io::Error {
+        let result = match (&self.peer.remote, self.peer.method) {
+            (Some(remote), Method::Udp) => self.initiate_udp(remote).await,
+            (Some(remote), Method::Tcp) => self.initiate_tcp(remote).await,
+            (None, Method::Udp) => self.listen_udp().await,
+            (None, Method::Tcp) => self.listen_tcp().await,
+        };
+        match result {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    async fn initiate_udp(&self, remote: &Remote) -> io::Result<std::convert::Infallible> {
+        let mut address = resolve(remote, self.wants_v6()).await?;
+        let local = self.local();
+        let socket = self.keeper.open_udp(&local, Some(address)).map_err(|error| self.explain(error))?;
+        let mut failures = self.hold(socket, false);
+        loop {
+            self.open(socket, address, max_datagram(&local, address, UDP_HEADER));
+            let moved = async {
+                loop {
+                    sleep(RESOLVE_AGAIN).await;
+                    // A name that cannot be resolved now is no reason to leave what may work.
+                    match resolve(remote, self.wants_v6()).await {
+                        Ok(now) if now != address => return now,
+                        _ => {}
+                    }
+                }
+            };
+            address = tokio::select! {
+                error = self.failure(&mut failures) => return Err(error),
+                moved = moved => moved,
+            };
+        }
+    }
+
+    async fn initiate_tcp(&self, remote: &Remote) -> io::Result<std::convert::Infallible> {
+        let address = resolve(remote, self.wants_v6()).await?;
+        let local = self.local();
+        let socket = tcp::socket(&local, Some(address)).map_err(|error| self.explain(error))?;
+        let connecting = TcpSocket::from_std_stream(socket.into()).connect(address);
+        let stream = timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{remote} does not answer")))?
+            .map_err(|error| io::Error::new(error.kind(), format!("{remote}: {error}")))?;
+        let flow = TcpFlow::new(stream.into_std()?, address)?;
+        let socket = self.keeper.engine.add_socket(Flow::Tcp(flow))?;
+        let mut failures = self.hold(socket, false);
+        self.open(socket, address, max_datagram(&local, address, TCP_HEADER));
+        Err(self.failure(&mut failures).await)
+    }
+
+    async fn listen_udp(&self) -> io::Result<std::convert::Infallible> {
+        let local = self.local();
+        let socket = self.keeper.open_udp(&local, None).map_err(|error| self.explain(error))?;
+        let mut failures = self.hold(socket, true);
+        self.listen(socket, &local, UDP_HEADER);
+        Err(self.failure(&mut failures).await)
+    }
+
+    async fn listen_tcp(&self) -> io::Result<std::convert::Infallible> {
+        let local = self.local();
+        let socket = tcp::socket(&local, None).map_err(|error| self.explain(error))?;
+        socket.listen(16)?;
+        let listener = TcpListener::from_std(socket.into())?;
+        lock(&self.state).trouble = None;
+        tracing::info!("{}: listening on {}", self.peer.name, listener.local_addr()?);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
+                    let (stream, peer) = accepted?;
+                    let flow = TcpFlow::new(stream.into_std()?, peer)?;
+                    let socket = self.keeper.engine.add_socket(Flow::Tcp(flow))?;
+                    let mut failures = self.hold(socket, true);
+                    self.listen(socket, &local, TCP_HEADER);
+                    let keeper = Arc::clone(&self.keeper);
+                    let state = Arc::clone(&self.state);
+                    connections.spawn(async move {
+                        let strange = async {
+                            sleep(STRANGER_TIMEOUT).await;
+                            if keeper.engine.portal.has_links_on(socket) {
+                                std::future::pending::<()>().await;
+                            }
+                        };
+                        tokio::select! { _ = failures.recv() => {}, () = strange => {} }
+                        release(&keeper, &state, socket);
+                    });
+                }
+                Some(_) = connections.join_next() => {}
+                error = self.interface_trouble() => return Err(error),
+            }
+        }
+    }
+
+    /// Takes note of an open socket; gives where its failures are told.
+    fn hold(&self, socket: SocketId, listening: bool) -> mpsc::UnboundedReceiver<String> {
+        let (sender, failures) = mpsc::unbounded_channel();
+        self.keeper.sockets().keepers.entry(socket).or_default().push(sender);
+        let mut state = lock(&self.state);
+        state.open.push(Lease { socket, listening });
+        state.trouble = None;
+        failures
+    }
+
+    fn open(&self, socket: SocketId, remote: SocketAddr, max_datagram: u16) {
+        if let Some(link) = self.link {
+            self.keeper.engine.portal.open(clock::now(), link, socket, remote, max_datagram);
+            self.keeper.engine.refresh();
+        }
+    }
+
+    fn listen(&self, socket: SocketId, local: &Local, header: u16) {
+        // The path to the peer is not known yet: it tells its side's limit, the interface gives ours.
+        let mtu = local.interface.as_deref().and_then(interface_mtu).unwrap_or(ETHERNET);
+        let config = link_config(&self.peer);
+        self.keeper.engine.portal.listen(socket, config, mtu.saturating_sub(IPV6_HEADER + header));
+        if let (Method::Udp, Some(address)) =
+            (self.peer.method, self.keeper.engine.socket(socket).and_then(|socket| socket.local()))
+        {
+            tracing::info!("{}: listening on {address}", self.peer.name);
+        }
+    }
+
+    /// Closes what the section holds, and says why.
+    fn leave(&self, reason: &str) {
+        let leases: Vec<_> = {
+            let mut state = lock(&self.state);
+            if !self.peer.initiates() && state.trouble.as_deref() != Some(reason) {
+                tracing::warn!("{}: {reason}", self.peer.name);
+            }
+            state.trouble = Some(reason.to_owned());
+            state.open.drain(..).collect()
+        };
+        if let Some(link) = self.link {
+            let ready = self.keeper.engine.portal.fail(clock::now(), link, reason.to_owned());
+            self.keeper.engine.settle(ready);
+        }
+        leases.iter().for_each(|lease| self.keeper.close(lease));
+    }
+
+    /// Waits until the socket or its interface fails.
+    async fn failure(&self, failures: &mut mpsc::UnboundedReceiver<String>) -> io::Error {
+        tokio::select! {
+            reason = failures.recv() => io::Error::other(reason.unwrap_or_else(|| "closed".to_owned())),
+            error = self.interface_trouble() => error,
+        }
+    }
+
+    /// Waits until the bound interface is not the one any more that it was; for ever if none is bound.
+    async fn interface_trouble(&self) -> io::Error {
+        let Some(interface) = &self.peer.interface else { return std::future::pending().await };
+        let bound = index_of(interface.as_str());
+        loop {
+            sleep(LOOK).await;
+            if index_of(interface.as_str()) != bound {
+                return io::Error::new(io::ErrorKind::NotFound, format!("interface {interface} is gone"));
+            }
+        }
+    }
+
+    fn local(&self) -> Local {
+        Local {
+            address: self.peer.local_address,
+            port: self.peer.local_port,
+            interface: self.peer.interface.as_ref().map(ToString::to_string),
+        }
+    }
+
+    fn wants_v6(&self) -> Option<bool> {
+        self.peer.local_address.map(|address| address.is_ipv6())
+    }
+
+    /// Says what an error of opening a socket means here.
+    fn explain(&self, error: io::Error) -> io::Error {
+        let peer = &self.peer;
+        let at = match peer.local_address {
+            Some(address) => SocketAddr::new(address, peer.local_port).to_string(),
+            None => format!("port {}", peer.local_port),
+        };
+        let interface = peer.interface.as_ref().map(ToString::to_string).unwrap_or_default();
+        let words = match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => {
+                format!("{at} is in use by another program: stop that, or change LocalPort")
+            }
+            Some(libc::EADDRNOTAVAIL) => format!("{at} is no address of this system now: check LocalAddress"),
+            Some(libc::ENODEV) => format!("there is no interface {interface} now"),
+            _ => format!("cannot open {at}: {error}"),
+        };
+        io::Error::new(error.kind(), words)
+    }
+}
+
+fn release(keeper: &Keeper, state: &Mutex<KeptState>, socket: SocketId) {
+    let lease = {
+        let mut state = lock(state);
+        let position = state.open.iter().position(|lease| lease.socket == socket);
+        position.map(|position| state.open.swap_remove(position))
+    };
+    if let Some(lease) = lease {
+        keeper.close(&lease);
+    }
+}
+
+fn lock(state: &Mutex<KeptState>) -> MutexGuard<'_, KeptState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The first address of the host, of the family of our own address if one is given.
+async fn resolve(remote: &Remote, v6: Option<bool>) -> io::Result<SocketAddr> {
+    let name = match &remote.host {
+        RemoteHost::Address(address) => return Ok(SocketAddr::new(*address, remote.port)),
+        RemoteHost::Name(name) => name,
+    };
+    let looked_up = tokio::net::lookup_host((name.as_str(), remote.port)).await;
+    let mut addresses =
+        looked_up.map_err(|error| io::Error::new(error.kind(), format!("cannot resolve {name}: {error}")))?;
+    addresses.find(|address| v6.is_none_or(|v6| address.is_ipv6() == v6)).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address of LocalAddress's family"))
+    })
+}
+
+/// Longest datagram on the path to `remote`.
+fn max_datagram(local: &Local, remote: SocketAddr, header: u16) -> u16 {
+    let ip = if remote.is_ipv6() { IPV6_HEADER } else { IPV4_HEADER };
+    path_mtu(local, remote).unwrap_or(ETHERNET).saturating_sub(ip + header)
+}
+
+fn interface_mtu(name: &str) -> Option<u16> {
+    let mtu = std::fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok()?;
+    mtu.trim().parse::<u32>().ok().map(|mtu| mtu.min(u16::MAX.into()) as u16)
+}
+
+fn link_config(peer: &Peer) -> LinkConfig {
+    LinkConfig {
+        name: peer.name.clone(),
+        section: peer.section,
+        method: method_name(peer.method),
+        algorithm: match peer.congestion_control {
+            CongestionControl::NewReno => Algorithm::NewReno,
+            CongestionControl::None | CongestionControl::Kernel => Algorithm::Unlimited,
+        },
+        metric: if peer.initiates() || peer.metric > 0 { Some(peer.metric) } else { None },
+        keep_alive: peer.keep_alive,
+    }
+}
+
+fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Udp => "udp",
+        Method::Tcp => "tcp",
+    }
+}

@@ -1,0 +1,285 @@
+//! Real sockets, threads and time around `core`: moves bytes, decides nothing.
+
+mod alarm;
+mod clock;
+mod engine;
+mod interface;
+mod keeper;
+mod mmsg;
+mod sys;
+mod tcp;
+mod tun;
+mod udp;
+mod wake;
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use self::clock::SystemEntropy;
+use self::engine::{Engine, Notice};
+use self::interface::Interfaces;
+use self::keeper::{Keeper, Kept};
+use self::tun::Tun;
+use crate::config::{Config, InterfaceName, Mtu, Peer, Protection};
+use crate::core::outbound::{Event, State};
+use crate::core::portal::{Portal, PortalConfig};
+use crate::core::session::protection::Manner;
+use crate::core::snapshot::Snapshot;
+use crate::core::units::Instant;
+
+/// Longest inner packet while the MTU follows from the links: two KiB hold an Ethernet packet.
+const BUFFER_SIZE: usize = 2048;
+/// How often links that the peer left are looked for.
+const TIDY: Duration = Duration::from_secs(30);
+
+/// Why a portal could not start, or had to end; one line for people.
+#[derive(Debug)]
+pub struct RuntimeError(String);
+
+impl fmt::Display for RuntimeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for RuntimeError {}
+
+/// A running portal.
+pub struct Runtime {
+    engine: Arc<Engine>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    keeper: Arc<Keeper>,
+    kept: Mutex<Vec<Kept>>,
+    interfaces: Interfaces,
+    index: u32,
+    name: InterfaceName,
+    config: Mutex<Config>,
+    mtu: Mutex<u16>,
+    started: Instant,
+}
+
+/// What the portal has to tell its owner, for [`Runtime::run`].
+pub struct Notices(mpsc::UnboundedReceiver<Notice>);
+
+impl Runtime {
+    /// Creates the interface, addresses it, and begins to open the links. Must be called within a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the interface cannot be made or addressed; nothing is left behind then.
+    pub async fn start(name: &InterfaceName, config: Config) -> Result<(Self, Notices), RuntimeError> {
+        let fixed = match config.host.mtu {
+            Mtu::Auto => None,
+            Mtu::Fixed(mtu) => Some(mtu),
+        };
+        let buffer_size = fixed.map_or(BUFFER_SIZE, |mtu| usize::from(mtu).max(BUFFER_SIZE));
+        let now = clock::now();
+        let portal = Portal::new(now, &portal_config(&config, buffer_size), &mut SystemEntropy);
+        let mtu = fixed.unwrap_or_else(|| portal.mtu());
+        let tun = Tun::create(name.as_str(), mtu, buffer_size).map_err(|error| explain_tun(name, &error))?;
+        let failed = |what: &str, error: &dyn fmt::Display| RuntimeError(format!("cannot {what}: {error}"));
+        let index = tun.index().map_err(|error| failed("find the new interface", &error))?;
+        let interfaces = Interfaces::new().map_err(|error| failed("open netlink", &error))?;
+        for cidr in &config.host.addresses {
+            let added = interfaces.add_address(index, cidr.address(), cidr.prefix()).await;
+            added.map_err(|error| failed(&format!("add Address {cidr} to the interface"), &error))?;
+        }
+        interfaces.up(index, mtu).await.map_err(|error| failed("bring the interface up", &error))?;
+        let (sender, notices) = mpsc::unbounded_channel();
+        let engine = Engine::new(portal, tun, sender).map_err(|error| failed("make a timer", &error))?;
+        let threads = engine.start().map_err(|error| failed("start a thread", &error))?;
+        let keeper = Keeper::new(Arc::clone(&engine));
+        let kept = config.peers.iter().map(|peer| keeper.keep(peer.clone())).collect();
+        let runtime = Self {
+            engine,
+            threads: Mutex::new(threads),
+            keeper,
+            kept: Mutex::new(kept),
+            interfaces,
+            index,
+            name: name.clone(),
+            config: Mutex::new(config),
+            mtu: Mutex::new(mtu),
+            started: now,
+        };
+        Ok((runtime, Notices(notices)))
+    }
+
+    /// Looks after the portal; returns with the reason if it cannot go on.
+    pub async fn run(&self, notices: &mut Notices) -> RuntimeError {
+        let mut tidy = tokio::time::interval(TIDY);
+        loop {
+            tokio::select! {
+                notice = notices.0.recv() => match notice {
+                    Some(Notice::SocketFailed(socket, reason)) => self.keeper.on_failure(socket, &reason),
+                    Some(Notice::News) => self.tell_news().await,
+                    Some(Notice::InterfaceGone(reason)) => {
+                        return RuntimeError(format!("the interface is gone: {reason}"));
+                    }
+                    None => return RuntimeError("the data path ended".to_owned()),
+                },
+                _ = tidy.tick() => self.engine.portal.forget_links(clock::now()),
+            }
+        }
+    }
+
+    /// Logs what happened and lets the interface's MTU follow.
+    async fn tell_news(&self) {
+        self.engine.news_taken();
+        for event in self.engine.portal.take_events() {
+            log(&event);
+        }
+        let wanted = match lock(&self.config).host.mtu {
+            Mtu::Auto => self.engine.portal.mtu(),
+            Mtu::Fixed(_) => return,
+        };
+        let before = std::mem::replace(&mut *lock(&self.mtu), wanted);
+        if before != wanted {
+            tracing::info!("MTU {before} -> {wanted}: what the links carry");
+            if let Err(error) = self.interfaces.up(self.index, wanted).await {
+                tracing::warn!("cannot set the MTU to {wanted}: {error}");
+            }
+        }
+    }
+
+    /// Changes to another configuration. Links that stay the same go on undisturbed.
+    ///
+    /// # Errors
+    ///
+    /// What only a restart can change, if `config` changes that; then nothing was changed.
+    pub fn apply(&self, config: Config) -> Result<(), RuntimeError> {
+        let mut current = lock(&self.config);
+        let (old, new) = (&current.host, &config.host);
+        if old.protection != new.protection || old.addresses != new.addresses || old.mtu != new.mtu {
+            let told = "Key, Protection, Address or MTU changed: restart to apply; nothing was changed";
+            return Err(RuntimeError(told.to_owned()));
+        }
+        let mut kept = lock(&self.kept);
+        let mut removed = Vec::new();
+        for link in std::mem::take(&mut *kept) {
+            if config.peers.iter().any(|peer| same_link(peer, link.peer())) {
+                kept.push(link);
+            } else {
+                tracing::info!("{}: removed", link.peer().name);
+                removed.push(link);
+            }
+        }
+        // Gone before the new ones come, which may want the same port.
+        drop(removed);
+        for peer in &config.peers {
+            if !kept.iter().any(|link| same_link(peer, link.peer())) {
+                tracing::info!("{}: added", peer.name);
+                kept.push(self.keeper.keep(peer.clone()));
+            }
+        }
+        *current = config;
+        drop((kept, current));
+        self.engine.refresh();
+        Ok(())
+    }
+
+    /// How the portal is.
+    pub fn snapshot(&self) -> Snapshot {
+        let now = clock::now();
+        let mut snapshot = self.engine.portal.snapshot(now);
+        snapshot.interface = self.name.to_string();
+        snapshot.version = env!("CARGO_PKG_VERSION").to_owned();
+        snapshot.uptime_seconds = now.since(self.started).as_secs_f64();
+        snapshot.mtu = (*lock(&self.mtu)).into();
+        let undelivered = self.engine.undelivered.load(Ordering::Relaxed);
+        if undelivered > 0 {
+            snapshot.discards.insert("undelivered".to_owned(), undelivered);
+        }
+        let kept = lock(&self.kept);
+        for link in &mut snapshot.links {
+            let peer = kept.iter().find(|kept| kept.peer().section == link.section);
+            link.interface = peer.and_then(|kept| kept.peer().interface.as_ref()).map(ToString::to_string);
+            let id = crate::core::units::LinkId(link.number - 1);
+            let socket = self.engine.portal.socket(id).and_then(|socket| self.engine.socket(socket));
+            if let Some(socket) = socket {
+                link.local = socket.local();
+                link.discards = socket.discards.snapshot();
+            }
+        }
+        let silent =
+            kept.iter().filter(|kept| !snapshot.links.iter().any(|link| link.section == kept.peer().section));
+        let waiting: Vec<_> = silent.filter_map(Kept::waiting).collect();
+        snapshot.links.extend(waiting);
+        snapshot
+    }
+
+    /// Says goodbye to the other portal, closes everything and removes the interface.
+    pub fn stop(&self) {
+        let ready = self.engine.portal.close(clock::now());
+        self.engine.settle(ready);
+        lock(&self.kept).clear();
+        self.engine.stop();
+        for thread in lock(&self.threads).drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The sections describe the same link, wherever they stand in their files.
+fn same_link(one: &Peer, other: &Peer) -> bool {
+    Peer { section: other.section, ..one.clone() } == *other
+}
+
+fn portal_config(config: &Config, buffer_size: usize) -> PortalConfig {
+    let manner = match config.host.protection {
+        Protection::Mac { .. } => Manner::Mac,
+        Protection::None { .. } => Manner::None,
+    };
+    let psk = config.host.protection.key().map_or([0; 32], |key| *key.as_bytes());
+    PortalConfig { psk, manner, buffer_size }
+}
+
+fn explain_tun(name: &InterfaceName, error: &::tun::Error) -> RuntimeError {
+    let number = match error {
+        ::tun::Error::Io(io) => io.raw_os_error(),
+        _ => None,
+    };
+    RuntimeError(match number {
+        Some(libc::EBUSY) => format!("interface {name} exists and is in use by another program"),
+        Some(libc::EINVAL) => {
+            format!("interface {name} exists and is not a TUN interface: choose another name")
+        }
+        Some(libc::ENOENT) => "there is no /dev/net/tun: load the module with `modprobe tun`".to_owned(),
+        Some(libc::EPERM | libc::EACCES) => {
+            "creating the interface needs CAP_NET_ADMIN: run as root".to_owned()
+        }
+        _ => format!("cannot create interface {name}: {error}"),
+    })
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Link { link, name, from, to, reason } => {
+            let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let (number, from, to_name) = (link.0 + 1, from.name(), to.name());
+            match to {
+                State::Suspect | State::Down => {
+                    tracing::warn!("link {number} {name}: {from} -> {to_name}{why}");
+                }
+                _ => tracing::info!("link {number} {name}: {from} -> {to_name}{why}"),
+            }
+        }
+        Event::Moved { link, name, remote } => {
+            tracing::info!("link {} {name}: the other portal is at {remote} now", link.0 + 1);
+        }
+        Event::Joined => tracing::info!("session with the other portal established"),
+        Event::PeerClosed => tracing::info!("the other portal stopped"),
+        Event::Trouble(trouble) => tracing::warn!("no session: {trouble}"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
