@@ -1,5 +1,7 @@
 //! Two portals that hand each other their datagrams, one instant after the other.
 
+use std::collections::VecDeque;
+
 use super::*;
 use crate::core::outbound::congestion::Algorithm;
 
@@ -18,6 +20,9 @@ impl Entropy for Fixed {
 }
 
 const LISTENER: SocketId = SocketId(9);
+
+/// Receiving socket, source, and datagrams of a train.
+type Sent = (SocketId, SocketAddr, Vec<Vec<u8>>);
 
 /// A portal that opens links to one that listens, all of equal delay.
 struct Pair {
@@ -48,21 +53,24 @@ impl Pair {
         Self { portals, entropies, now: Instant::ZERO }
     }
 
-    /// Lets `time` pass in steps of `delay`, the time that a datagram takes.
+    /// Lets `time` pass; a datagram takes `delay`, a multiple of 10 ms.
     fn run(&mut self, time: Duration, delay: Duration) {
         let until = self.now + time;
+        let mut way = VecDeque::new();
         while self.now < until {
-            let sent = [0, 1].map(|i| self.send(i));
-            self.now += delay;
-            for (i, sent) in sent.into_iter().enumerate() {
-                for (socket, source, datagrams) in sent {
-                    self.receive(1 - i, socket, source, &datagrams);
-                }
+            for i in [0, 1] {
+                let arrival = self.now + delay;
+                way.extend(self.send(i).into_iter().map(|sent| (arrival, 1 - i, sent)));
+            }
+            self.now += MS * 10;
+            while way.front().is_some_and(|(at, ..)| *at <= self.now) {
+                let (_, to, (socket, source, datagrams)) = way.pop_front().expect("looked at");
+                self.receive(to, socket, source, &datagrams);
             }
         }
     }
 
-    fn send(&mut self, i: usize) -> Vec<(SocketId, SocketAddr, Vec<Vec<u8>>)> {
+    fn send(&mut self, i: usize) -> Vec<Sent> {
         let portal = &self.portals[i];
         portal.on_timeout(self.now, &mut self.entropies[i]);
         let (mut train, mut sent) = (Train::default(), Vec::new());
@@ -112,5 +120,14 @@ fn links_come_up_measured_and_without_a_discarded_datagram() {
         let discards = portal.snapshot(pair.now).discards;
         let mut reasons = discards.keys().filter(|reason| *reason != "stale_handshake");
         assert_eq!(reasons.next(), None, "{discards:?}");
+    }
+}
+
+#[test]
+fn a_link_comes_up_however_long_its_round_trip() {
+    let mut pair = Pair::new(1);
+    pair.run(MS * 6_000, MS * 400);
+    for i in [0, 1] {
+        assert_eq!(pair.link(i, 0).state, "up");
     }
 }
