@@ -390,7 +390,12 @@ impl Link {
         self.since = now;
         self.stale_probe_id = self.probe_id;
         match to {
-            State::Up => (self.probe_at, self.unanswered) = (None, 0),
+            State::Up => {
+                (self.probe_at, self.unanswered) = (None, 0);
+                if from != State::Suspect {
+                    self.sender.renew(now, self.config.algorithm);
+                }
+            }
             State::Suspect => (self.probe_at, self.unanswered) = (Some(now), 0),
             _ => {}
         }

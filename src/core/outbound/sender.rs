@@ -87,6 +87,8 @@ pub struct Sender {
     app_limited_until: u64,
     last_rate: Option<Rate>,
     controller: Box<dyn Controller>,
+    /// Losses of what was sent before are no news of the path's capacity, see [`Sender::renew`].
+    controlled_since: Instant,
     pacer: Pacer,
     max_datagram: u64,
     totals: Totals,
@@ -115,6 +117,7 @@ impl Sender {
             app_limited_until: 0,
             last_rate: None,
             controller: algorithm.controller(max_datagram),
+            controlled_since: now,
             pacer: Pacer::default(),
             max_datagram,
             totals: Totals::default(),
@@ -302,15 +305,17 @@ impl Sender {
             sent.fate = Fate::Lost;
             self.in_flight -= u64::from(sent.bytes);
             self.ordered_in_flight -= u64::from(sent.ordered);
-            lost.bytes += u64::from(sent.bytes);
-            lost.newest_sent = lost.newest_sent.max(sent.time);
-            oldest.get_or_insert(sent.time);
             count += 1;
+            if sent.time >= self.controlled_since {
+                lost.bytes += u64::from(sent.bytes);
+                lost.newest_sent = lost.newest_sent.max(sent.time);
+                oldest.get_or_insert(sent.time);
+            }
         }
+        self.totals.lost += count;
         if let Some(oldest) = oldest {
             let span = lost.newest_sent.since(oldest);
             lost.persistent = span > self.rtt.probe_timeout(MAX_ACK_DELAY) * PERSISTENT_THRESHOLD;
-            self.totals.lost += count;
             self.controller.on_loss(now, &lost);
         }
         self.forget(now);
@@ -378,6 +383,13 @@ impl Sender {
             base: next_sequence,
             ..Self::new(now, algorithm, self.max_datagram)
         };
+    }
+
+    /// Begins anew with congestion control alone: the link comes up. What was measured of the path by probes
+    /// stays, but those that were lost while it was down say nothing of its capacity.
+    pub fn renew(&mut self, now: Instant, algorithm: Algorithm) {
+        self.controller = algorithm.controller(self.max_datagram);
+        self.controlled_since = now;
     }
 
     /// Tells the longest datagram of the link, bytes.
@@ -552,6 +564,18 @@ mod tests {
         assert_eq!((s.in_flight(), s.next_sequence(), s.totals().lost), (0, 4, 4));
         send(&mut s, at(10), 1);
         assert_eq!(ack(&mut s, at(50), 4, &[]).acked, 1);
+    }
+
+    #[test]
+    fn what_was_lost_before_the_link_came_up_does_not_slow_it() {
+        let mut s = sender();
+        for ms in [0, 1_000, 2_000, 4_000, 8_000] {
+            send(&mut s, at(ms), 1);
+        }
+        s.renew(at(8_040), Algorithm::NewReno);
+        let fresh = s.controller().window();
+        assert_eq!(ack(&mut s, at(8_040), 4, &[0, 1, 2, 3]), Outcome { acked: 1, lost: 4 });
+        assert!(s.controller().window() >= fresh, "{:?}", s.controller().window());
     }
 
     #[test]
