@@ -256,13 +256,21 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Departure(path, from) => self.net.depart(self.now, path, from),
-            Event::Arrival { to, path, datagram } => self.arrive(to, path, datagram),
+            Event::Arrival { to, path, datagram } => {
+                let source = datagram.source;
+                let mut datagrams = std::mem::take(&mut self.arrived);
+                datagrams.push(datagram);
+                while let Some(datagram) = self.net.pop_same(self.now, to, path, source) {
+                    datagrams.push(datagram);
+                }
+                self.adversary.overhear(to, &datagrams);
+                self.arrived = self.arrive(to, path, datagrams);
+            }
             Event::Flow(number) => self.on_flow_timer(number),
             Event::Attack(number) => {
                 let Some(&attack) = self.adversary.attacks.get(number) else { return };
                 if let Some(datagram) = self.adversary.forge(self.now, &attack, &self.net) {
-                    let arrival = Event::Arrival { to: attack.to, path: attack.path, datagram };
-                    self.net.schedule(self.now, arrival);
+                    self.arrive(attack.to, attack.path, vec![datagram]);
                 }
                 self.net.schedule(self.now + attack.every, Event::Attack(number));
             }
@@ -273,16 +281,11 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, to: End, path: usize, datagram: Box<Datagram>) {
-        let source = datagram.source;
-        let mut datagrams = std::mem::take(&mut self.arrived);
-        datagrams.push(datagram);
-        while let Some(datagram) = self.net.pop_same(self.now, to, path, source) {
-            datagrams.push(datagram);
-        }
+    /// Hands over datagrams that arrived together; gives the empty list back.
+    #[expect(clippy::vec_box, reason = "the boxes come from and return to the net")]
+    fn arrive(&mut self, to: End, path: usize, mut datagrams: Vec<Box<Datagram>>) -> Vec<Box<Datagram>> {
         let host = &mut self.hosts[to as usize];
         if !host.asleep {
-            self.adversary.overhear(to, &datagrams);
             let (now, flows) = (self.now, &mut self.flows);
             let mut offered = Vec::new();
             let mut touched = Vec::new();
@@ -304,7 +307,7 @@ impl World {
             touched.into_iter().for_each(|number| self.arm(number));
         }
         datagrams.drain(..).for_each(|datagram| self.net.recycle(datagram));
-        self.arrived = datagrams;
+        datagrams
     }
 
     fn on_flow_timer(&mut self, number: usize) {
@@ -370,7 +373,7 @@ impl World {
             let host = &self.hosts[end as usize];
             assert!(host.portal.buffers_out() as u64 == queue.packets + host.spare.len() as u64);
             for link in &snapshot.links {
-                let most = link.cwnd_bytes.unwrap_or(u64::MAX).saturating_mul(3) + (1 << 20);
+                let most = link.cwnd_bytes.unwrap_or(u64::MAX).saturating_mul(3).saturating_add(1 << 20);
                 assert!(link.in_flight_bytes <= most, "{end:?}: {link:?}");
             }
             let busy = self.net.sent * 2;

@@ -250,7 +250,7 @@ impl Sender {
         if segment.sends == 1 {
             *rtt = Some(rtt.map_or(sample, |rtt| rtt.min(sample)));
             self.reordering |= late;
-        } else if sample < self.min_rtt * 7 / 8 {
+        } else if sample < self.min_rtt - self.min_rtt / 8 {
             // The answer to the original, not to the retransmission (RFC 8985 §6.2 step 2). An eighth is left
             // for the second segment that a delayed acknowledgement waits for.
             return;
@@ -334,7 +334,7 @@ impl Sender {
         let window = if hurry {
             Duration::ZERO
         } else {
-            (self.min_rtt / 4 * self.quarters).min(self.srtt.unwrap_or(MIN_RTO))
+            (self.min_rtt / 4).saturating_mul(self.quarters).min(self.srtt.unwrap_or(MIN_RTO))
         };
         let (newest, rtt) = self.newest;
         let mut found = false;
