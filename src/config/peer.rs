@@ -100,7 +100,7 @@ fn congestion_control(fields: &mut Fields, method: &Field<Method>) -> Congestion
         }
         return CongestionControl::Kernel;
     }
-    given.value().unwrap_or(CongestionControl::NewReno)
+    given.value().unwrap_or(CongestionControl::Bbr)
 }
 
 /// IPv4 cannot reach IPv6, nor the other way round.

@@ -49,7 +49,7 @@ fn smallest_file_has_the_documented_defaults() {
     assert_eq!((initiator.section, initiator.name.as_str()), (1, "peer1"));
     assert_eq!(initiator.method, Method::Udp);
     assert_eq!((initiator.local_address, initiator.local_port), (None, 0));
-    assert_eq!(initiator.congestion_control, CongestionControl::NewReno);
+    assert_eq!(initiator.congestion_control, CongestionControl::Bbr);
     assert_eq!(initiator.metric, 0);
     assert_eq!(initiator.keep_alive, Some(Duration::from_secs(25)));
     assert!(initiator.initiates());
@@ -228,8 +228,8 @@ fn single_keys_of_a_link() {
             "Interface = nc0",
             "Interface invalid: nc0 is the interface of this portal itself, its links must run over others",
         ),
-        ("CongestionControl = bbr", "CongestionControl invalid: newreno or none; given bbr"),
-        ("CongestionControl = kernel", "CongestionControl invalid: newreno or none; given kernel"),
+        ("CongestionControl = cubic", "CongestionControl invalid: bbr or newreno or none; given cubic"),
+        ("CongestionControl = kernel", "CongestionControl invalid: bbr or newreno or none; given kernel"),
         ("Metric = 256", "Metric invalid: max 255; given 256"),
         ("Metric = -1", "Metric invalid: a number from 0 to 255; given -1"),
         ("Metric = +1", "Metric invalid: a number from 0 to 255; given +1"),

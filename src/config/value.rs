@@ -135,6 +135,8 @@ impl FromStr for Method {
 /// Who decides how much of a link may be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CongestionControl {
+    /// A model of the path in the manner of BBRv3, in this program: the default.
+    Bbr,
     /// NewReno (RFC 6582, RFC 9002 §7) in this program.
     NewReno,
     /// Nobody: everything is sent at once. For tests, and for paths with room to spare.
@@ -147,6 +149,7 @@ impl CongestionControl {
     /// The word of the configuration, or `kernel`.
     pub fn name(&self) -> &'static str {
         match self {
+            CongestionControl::Bbr => "bbr",
             CongestionControl::NewReno => "newreno",
             CongestionControl::None => "none",
             CongestionControl::Kernel => "kernel",
@@ -159,7 +162,7 @@ impl FromStr for CongestionControl {
 
     /// Reads what may be written in the configuration, which `kernel` may not.
     fn from_str(text: &str) -> Result<CongestionControl, String> {
-        let choices = [CongestionControl::NewReno, CongestionControl::None];
+        let choices = [CongestionControl::Bbr, CongestionControl::NewReno, CongestionControl::None];
         choice(text, &choices.map(|c| (c.name(), c)))
     }
 }

@@ -36,6 +36,8 @@ reasons! {
     Forged => "forged",
     /// Its data sequence number was used before.
     Replayed => "replayed",
+    /// A repair of what had arrived after all, or the other way round.
+    Duplicate => "duplicate",
     /// Its data sequence number lies behind the anti-replay window.
     TooOld => "too_old",
     /// Authentic, but of a link that has not been joined here.

@@ -1,6 +1,7 @@
 //! The protocol, without IO: no clock, no socket, no thread, no randomness of its own.
 
 pub mod discard;
+mod ecn;
 mod icmp;
 pub mod inbound;
 pub mod outbound;

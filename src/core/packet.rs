@@ -1,10 +1,18 @@
 //! Inner packets in buffers of a bounded pool.
 
+use super::units::Instant;
+
 /// One inner packet in a buffer that goes back to its [`Pool`].
 #[derive(Debug)]
 pub struct Packet {
     bytes: Box<[u8]>,
     len: usize,
+    /// When it was queued.
+    pub(super) queued: Instant,
+    /// Its bucket, 1 to 4095; 0 if it is no IP packet.
+    pub(super) bucket: u16,
+    /// Its conversation suffers from reordering.
+    pub(super) ordered: bool,
 }
 
 impl Packet {
@@ -55,7 +63,13 @@ impl Pool {
         }
         (self.made < self.limit).then(|| {
             self.made += 1;
-            Packet { bytes: vec![0; self.buffer_size].into_boxed_slice(), len: 0 }
+            Packet {
+                bytes: vec![0; self.buffer_size].into_boxed_slice(),
+                len: 0,
+                queued: Instant::ZERO,
+                bucket: 0,
+                ordered: false,
+            }
         })
     }
 
@@ -63,6 +77,11 @@ impl Pool {
     pub fn put(&mut self, mut packet: Packet) {
         packet.len = 0;
         self.free.push(packet);
+    }
+
+    /// Buffers that can still be taken.
+    pub fn left(&self) -> usize {
+        self.limit - self.out()
     }
 
     /// Buffers that are out.

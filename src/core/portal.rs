@@ -5,9 +5,11 @@
 //! a time, for a train and not for a packet; crypto runs outside of them.
 //!
 //! Contract. After any call that gives [`Effects`] or a mask of ready links, the caller
-//! 1. writes `deliver` to the interface, sends `answers` to where the datagrams came from,
+//! 1. sends `answers` to where the datagrams came from,
 //! 2. calls [`Portal::pull`] for each ready link until it gives `false`, and sends every train,
 //! 3. calls [`Portal::on_timeout`] at [`Portal::next_timeout`].
+//!
+//! Inner packets for the interface go to a `sink` during the call, in order even if several threads call.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ use arc_swap::ArcSwap;
 
 use super::discard::{Discard, Discards};
 use super::icmp;
-use super::inbound::{Fresh, Inbound};
+use super::inbound::{Delivery, Fresh, Inbound};
 use super::outbound::{Event, Heard, LinkConfig, Outbound, Sealing, SocketId, Train};
 use super::packet::Packet;
 use super::session::protection::{Manner, Sealed, Verified};
@@ -60,11 +62,12 @@ pub struct Arrival<'a> {
     pub discards: &'a Discards,
 }
 
+/// Where inner packets for the interface go.
+pub type Sink<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// What is to be done after a call.
 #[derive(Default)]
-pub struct Effects<'a> {
-    /// Inner packets for the interface, in order.
-    pub deliver: Vec<&'a [u8]>,
+pub struct Effects {
     /// Datagrams to send back to where the arrivals came from.
     pub answers: Vec<Vec<u8>>,
     /// Links that have something to send, a bit each.
@@ -87,6 +90,8 @@ pub struct Portal {
     session: Mutex<SessionRoom>,
     inbound: Mutex<Inbound>,
     outbound: Mutex<Outbound>,
+    /// Whose turn it is to hand packets to the interface.
+    delivery: Mutex<()>,
     discards: Discards,
     /// Events wait to be taken.
     news: AtomicBool,
@@ -138,7 +143,8 @@ impl Portal {
                 packets_at_exchange: 0,
                 trouble: None,
             }),
-            inbound: Mutex::default(),
+            inbound: Mutex::new(Inbound::new(config.buffer_size)),
+            delivery: Mutex::default(),
             outbound: Mutex::new(Outbound::new(
                 now,
                 config.buffer_size,
@@ -167,7 +173,7 @@ impl Portal {
     ) -> u16 {
         let mut outbound = self.outbound();
         let first = bounced.len();
-        outbound.enqueue(packets, bounced);
+        outbound.enqueue(now, packets, bounced);
         let mtu = outbound.mtu();
         let mut i = first;
         while i < bounced.len() {
@@ -239,7 +245,8 @@ impl Portal {
         entropy: &mut dyn Entropy,
         arrival: &Arrival<'_>,
         datagrams: impl Iterator<Item = &'a [u8]>,
-    ) -> Effects<'a> {
+        sink: Sink<'_>,
+    ) -> Effects {
         let mut effects = Effects::default();
         let mut verified = Vec::with_capacity(datagrams.size_hint().0);
         let mut ring = self.ring.load();
@@ -263,19 +270,20 @@ impl Portal {
                 Err(reason) => self.discard(arrival, reason),
             }
         }
-        self.accept(now, arrival, &verified, &mut effects);
+        effects.ready = self.accept(now, arrival, &verified, sink);
         effects
     }
 
     /// What is verified passes the replay window, then does what it came for.
-    fn accept<'a>(
+    fn accept(
         &self,
         now: Instant,
         arrival: &Arrival<'_>,
-        verified: &[(Verified<'a>, u64, usize)],
-        effects: &mut Effects<'a>,
-    ) {
+        verified: &[(Verified<'_>, u64, usize)],
+        sink: Sink<'_>,
+    ) -> u16 {
         let mut news = Vec::with_capacity(verified.len());
+        let mut deliveries = Vec::with_capacity(verified.len());
         let mut heard: Vec<Heard> = Vec::new();
         let mut acks: Vec<(LinkId, Ack)> = Vec::new();
         {
@@ -284,7 +292,7 @@ impl Portal {
                 match inbound.accept(now, *generation, authentic) {
                     Ok(fresh) => match (fresh.header.kind, fresh.link) {
                         (Kind::Data, Some(link)) => {
-                            effects.deliver.push(fresh.body);
+                            inbound.order(now, &fresh, &mut deliveries);
                             note(&mut heard, link, fresh.data_sequence, *len);
                         }
                         _ => news.push((fresh, *len)),
@@ -295,6 +303,8 @@ impl Portal {
             if news.is_empty() {
                 acks.extend(inbound.take_acks(now));
             }
+            inbound.release(now, &mut deliveries);
+            self.deliver(inbound, deliveries, sink);
         }
         if !news.is_empty() {
             for (fresh, len) in &news {
@@ -310,7 +320,32 @@ impl Portal {
             outbound.on_received(now, arrival.socket, arrival.source, heard);
         }
         acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
-        effects.ready = self.settle(now, &outbound);
+        self.settle(now, &outbound)
+    }
+
+    /// Hands packets to the interface. Its lock is taken before that of the receiving half is given up, so
+    /// that no other thread's packets come in between.
+    fn deliver(&self, inbound: MutexGuard<'_, Inbound>, deliveries: Vec<Delivery<'_>>, sink: Sink<'_>) {
+        if deliveries.is_empty() {
+            return;
+        }
+        let turn = self.delivery.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(inbound);
+        let mut held = Vec::new();
+        for delivery in deliveries {
+            match delivery {
+                Delivery::Arrived(packet) => sink(packet),
+                Delivery::Held(packet) => {
+                    sink(packet.bytes());
+                    held.push(packet);
+                }
+            }
+        }
+        drop(turn);
+        if !held.is_empty() {
+            let mut inbound = self.inbound();
+            held.into_iter().for_each(|packet| inbound.give_back(packet));
+        }
     }
 
     /// A fresh datagram that is no data. Gives the link that it belongs to.
@@ -505,13 +540,17 @@ impl Portal {
         let room = session.try_at(&outbound);
         let out = outbound.next_timeout(now);
         drop((outbound, session));
-        [room, out, self.inbound().next_timeout()].into_iter().flatten().min()
+        [room, out, self.inbound().next_timeout(now)].into_iter().flatten().min()
     }
 
     /// Handles every timer that is due; gives the links that have something to send.
-    pub fn on_timeout(&self, now: Instant, entropy: &mut dyn Entropy) -> u16 {
+    pub fn on_timeout(&self, now: Instant, entropy: &mut dyn Entropy, sink: Sink<'_>) -> u16 {
         self.tend_session(now, entropy);
-        let acks: Vec<_> = self.inbound().take_acks(now).collect();
+        let mut inbound = self.inbound();
+        let acks: Vec<_> = inbound.take_acks(now).collect();
+        let mut deliveries = Vec::new();
+        inbound.release(now, &mut deliveries);
+        self.deliver(inbound, deliveries, sink);
         let mut outbound = self.outbound();
         outbound.on_timeout(now);
         acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
@@ -572,9 +611,15 @@ impl Portal {
         self.outbound().mtu()
     }
 
-    /// Buffers that are not at home.
+    /// Bytes that wait in the queue, and how many may.
+    pub fn queued(&self) -> (u64, u64) {
+        self.outbound().queued()
+    }
+
+    /// Buffers that are not at home: lent, waiting, in flight.
     pub fn buffers_out(&self) -> usize {
-        self.outbound().buffers_out()
+        let waiting = self.inbound().buffers_out();
+        waiting + self.outbound().buffers_out()
     }
 
     /// How the portal is.

@@ -210,7 +210,7 @@ impl Engine {
 
     /// Handles what is due now, as after a change of the links.
     pub(super) fn refresh(&self) {
-        let ready = self.portal.on_timeout(now(), &mut SystemEntropy);
+        let ready = self.portal.on_timeout(now(), &mut SystemEntropy, &mut |packet| self.deliver(packet));
         self.settle(ready);
     }
 
@@ -411,11 +411,9 @@ impl Engine {
         datagrams: impl Iterator<Item = &'a [u8]>,
     ) {
         let arrival = Arrival { socket: id, source, discards: &socket.discards };
-        let effects = self.portal.receive(now(), &mut SystemEntropy, &arrival, datagrams);
-        let Effects { deliver, answers, ready } = effects;
-        for packet in deliver {
-            self.deliver(packet);
-        }
+        let sink = &mut |packet: &[u8]| self.deliver(packet);
+        let effects = self.portal.receive(now(), &mut SystemEntropy, &arrival, datagrams, sink);
+        let Effects { answers, ready } = effects;
         for answer in answers {
             socket.answer(&answer, source);
         }

@@ -454,6 +454,7 @@ fn link_config(peer: &Peer) -> LinkConfig {
         section: peer.section,
         method: method_name(peer.method),
         algorithm: match peer.congestion_control {
+            CongestionControl::Bbr => Algorithm::Bbr,
             CongestionControl::NewReno => Algorithm::NewReno,
             CongestionControl::None | CongestionControl::Kernel => Algorithm::Unlimited,
         },

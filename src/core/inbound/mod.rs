@@ -6,26 +6,31 @@
 //! every batch. A `now` never goes backwards.
 
 mod receiver;
+mod resequencer;
 
 use std::time::Duration;
 
 use super::discard::Discard;
+use super::packet::Packet;
 use super::replay::{Refused, ReplayWindow};
 use super::session::protection::Verified;
 use super::units::{Instant, LinkId, MAX_LINKS, expand32};
 use super::wire::{Ack, Header, Kind, flags};
 use receiver::Receiver;
+use resequencer::Resequencer;
 
 pub use receiver::MAX_ACK_DELAY;
+pub use resequencer::Delivery;
 
 /// The receiving half of a portal. See the module for the calling contract.
-#[derive(Default)]
 pub struct Inbound {
     /// Counts the sessions with (re)started peers: what was verified under an older one is void.
     generation: u64,
     window: ReplayWindow,
     /// By the peer's number of the link.
     peer_links: [PeerLink; MAX_LINKS],
+    resequencer: Resequencer,
+    buffer_size: usize,
 }
 
 #[derive(Default)]
@@ -48,9 +53,20 @@ pub struct Fresh<'a> {
 }
 
 impl Inbound {
-    /// A session with a (re)started peer began.
+    /// Nothing received yet; inner packets have at most `buffer_size` bytes.
+    pub fn new(buffer_size: usize) -> Self {
+        Self {
+            generation: 0,
+            window: ReplayWindow::default(),
+            peer_links: Default::default(),
+            resequencer: Resequencer::new(buffer_size),
+            buffer_size,
+        }
+    }
+
+    /// A session with a (re)started peer began. What waited for its turn is void.
     pub fn reset(&mut self, generation: u64) {
-        *self = Self { generation, ..Self::default() };
+        *self = Self { generation, ..Self::new(self.buffer_size) };
     }
 
     /// Checks that `verified` is new and takes note of it. `generation` is that of the key it was verified
@@ -66,10 +82,14 @@ impl Inbound {
         }
         let header = *verified.header();
         let data_sequence = expand32(self.window.next(), header.data_sequence);
+        let again = header.flags & flags::REINJECTED != 0;
         self.window.accept(data_sequence).map_err(|refused| match refused {
+            // Both the datagram that seemed lost and its repair arrived.
+            Refused::Duplicate if again => Discard::Duplicate,
             Refused::Duplicate => Discard::Replayed,
             Refused::TooOld => Discard::TooOld,
         })?;
+        self.resequencer.on_progress(now, &header, data_sequence);
         let peer_link = &mut self.peer_links[usize::from(header.link)];
         if matches!(header.kind, Kind::Data | Kind::Probe) {
             peer_link.receiver.on_received(now, header.sequence, header.flags & flags::ACK_NOW != 0);
@@ -79,6 +99,31 @@ impl Inbound {
             return Err(Discard::UnknownLink);
         }
         Ok(Fresh { header, body: verified.body(), data_sequence, link: peer_link.link })
+    }
+
+    /// Gives a fresh packet its turn, and adds to `out` what can be delivered now.
+    pub fn order<'a>(&mut self, now: Instant, fresh: &Fresh<'a>, out: &mut Vec<Delivery<'a>>) {
+        self.resequencer.insert(now, &fresh.header, fresh.data_sequence, fresh.body, out);
+    }
+
+    /// Adds to `out` what has waited long enough. After every batch, and at [`Inbound::next_timeout`].
+    pub fn release(&mut self, now: Instant, out: &mut Vec<Delivery<'_>>) {
+        self.resequencer.release(now, out);
+    }
+
+    /// Takes back the buffer of a packet that had waited.
+    pub fn give_back(&mut self, packet: Packet) {
+        self.resequencer.give_back(packet);
+    }
+
+    /// Buffers that are not at home: packets that wait.
+    pub fn buffers_out(&self) -> usize {
+        self.resequencer.buffers_out()
+    }
+
+    /// What became of the packets that had to wait.
+    pub fn resequencing(&self) -> resequencer::Totals {
+        self.resequencer.totals()
     }
 
     /// The peer's link `number` is our `link`.
@@ -101,8 +146,11 @@ impl Inbound {
 
     /// Tells a link's round-trip time, by which its acknowledgements are timed.
     pub fn set_rtt(&mut self, link: LinkId, rtt: Duration) {
-        for peer_link in self.peer_links.iter_mut().filter(|peer_link| peer_link.link == Some(link)) {
-            peer_link.receiver.set_rtt(rtt);
+        for (number, peer_link) in (0..).zip(&mut self.peer_links) {
+            if peer_link.link == Some(link) {
+                peer_link.receiver.set_rtt(rtt);
+                self.resequencer.set_rtt(number, rtt);
+            }
         }
     }
 
@@ -113,13 +161,11 @@ impl Inbound {
             .filter_map(move |peer_link| Some((peer_link.link?, peer_link.receiver.take_ack(now)?)))
     }
 
-    /// When an acknowledgement is due next.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        self.peer_links
-            .iter()
-            .filter(|peer_link| peer_link.link.is_some())
-            .filter_map(|peer_link| peer_link.receiver.due())
-            .min()
+    /// When an acknowledgement is due next, or a packet has waited long enough.
+    pub fn next_timeout(&mut self, now: Instant) -> Option<Instant> {
+        let known = self.peer_links.iter().filter(|peer_link| peer_link.link.is_some());
+        let ack = known.filter_map(|peer_link| peer_link.receiver.due()).min();
+        [ack, self.resequencer.next_timeout(now)].into_iter().flatten().min()
     }
 
     /// Datagrams are expected to have data sequence numbers about this.

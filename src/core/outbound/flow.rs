@@ -54,7 +54,8 @@ impl Classifier {
         let bucket = 1 + (hasher.finish() % u64::from(BUCKETS - 1)) as u16;
         let quic = |ports: (u16, u16)| QUIC_PORTS.contains(&ports.0) || QUIC_PORTS.contains(&ports.1);
         let ordered = match parsed.protocol {
-            TCP | ESP | SCTP => true,
+            TCP => !parsed.pure_ack,
+            ESP | SCTP => true,
             UDP => parsed.ports.is_some_and(quic),
             _ => false,
         };
@@ -68,6 +69,8 @@ struct Parsed {
     destination: IpAddr,
     protocol: u8,
     ports: Option<(u16, u16)>,
+    /// TCP without data, SYN, FIN or RST: what it says is said again by the next, so its order is no matter.
+    pure_ack: bool,
 }
 
 impl Parsed {
@@ -90,7 +93,9 @@ impl Parsed {
         // More fragments, or not the first: only one of them has ports, so none is sorted by them.
         let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
         let ports = if fragment { None } else { ports(protocol, &packet[header_len..]) };
-        Some(Self { source: address(12)?, destination: address(16)?, protocol, ports })
+        let total = usize::from(u16::from_be_bytes([header[2], header[3]])).min(packet.len());
+        let pure_ack = !fragment && protocol == TCP && is_pure_ack(packet.get(header_len..total)?);
+        Some(Self { source: address(12)?, destination: address(16)?, protocol, ports, pure_ack })
     }
 
     fn read_v6(packet: &[u8]) -> Option<Self> {
@@ -103,8 +108,17 @@ impl Parsed {
             destination: address(24)?,
             protocol,
             ports: ports(protocol, &packet[40..]),
+            pure_ack: protocol == TCP && is_pure_ack(&packet[40..]),
         })
     }
+}
+
+fn is_pure_ack(segment: &[u8]) -> bool {
+    const FIN_SYN_RST: u8 = 0b111;
+    segment.get(12..14).is_some_and(|bytes| {
+        let header_len = usize::from(bytes[0] >> 4) * 4;
+        bytes[1] & FIN_SYN_RST == 0 && segment.len() <= header_len
+    })
 }
 
 fn ports(protocol: u8, transport: &[u8]) -> Option<(u16, u16)> {
@@ -121,8 +135,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn v4(protocol: u8, fragment: u16, ports: [u16; 2]) -> Vec<u8> {
-        let mut packet = vec![0; 28];
+        let mut packet = vec![0; 48];
         packet[0] = 0x45;
+        packet[3] = 48;
+        packet[32] = 5 << 4;
         packet[6..8].copy_from_slice(&fragment.to_be_bytes());
         packet[9] = protocol;
         packet[12..16].copy_from_slice(&[10, 0, 0, 1]);
@@ -157,6 +173,16 @@ mod tests {
         assert!(glance(&v4(UDP, 0, [1, 443])).ordered);
         assert!(!glance(&v4(UDP, 0, [1, 5060])).ordered);
         assert!(!glance(&v4(1, 0, [1, 443])).ordered);
+    }
+
+    #[test]
+    fn a_pure_ack_has_no_order_and_a_syn_has() {
+        let mut packet = v4(TCP, 0, [1, 2]);
+        packet.truncate(40);
+        packet[3] = 40;
+        assert!(!glance(&packet).ordered);
+        packet[33] = 2;
+        assert!(glance(&packet).ordered);
     }
 
     #[test]

@@ -211,7 +211,8 @@ impl Link {
 
     /// All sequence numbers begin anew with a (re)started peer.
     pub(super) fn reset(&mut self, now: Instant) -> Option<Change> {
-        self.sender = Sender::new(now, self.config.algorithm, self.max_datagram.into());
+        self.sender.restart(now, self.config.algorithm);
+        self.sender.continue_from(0);
         (self.peer_number, self.newest, self.ack) = (None, 0, None);
         self.replies.clear();
         self.join(now)

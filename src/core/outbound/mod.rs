@@ -9,27 +9,35 @@
 //!
 //! After each of these [`Outbound::take_events`] tells what an operator cares about.
 
+mod codel;
 pub mod congestion;
+mod describe;
+mod event;
 mod flow;
 mod link;
 mod pacer;
 mod queue;
+mod schedule;
 mod sender;
+mod stamp;
 mod train;
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::packet::{Packet, Pool};
 use super::snapshot;
 use super::units::{Instant, LinkId, MAX_LINKS};
-use super::wire::{Ack, HEADER_LEN, Header, Kind, Order, POSITION_BITS, PROBE_LEN, Probe, flags};
-use congestion::Algorithm;
-use flow::{Classifier, Glance};
+use super::wire::{Ack, HEADER_LEN, Probe};
+use codel::Tolerance;
+use flow::Classifier;
 use link::{Change, Link};
 use queue::Queue;
+use sender::Kept;
 
+pub use event::{Event, Heard};
 pub use link::{LinkConfig, SocketId, State};
 pub use train::{Sealing, Train};
 
@@ -38,56 +46,22 @@ const QUEUE_TIME: Duration = Duration::from_millis(200);
 /// Bounds of the queue in bytes, while the rate is not known or very high.
 const QUEUE_MIN: u64 = 256 << 10;
 const QUEUE_MAX: u64 = 8 << 20;
+/// Bytes of all buffers: a full queue, and what is in flight over 350 ms at 500 Mbit/s. Made when needed.
+const POOL: usize = 32 << 20;
+/// Repairs may take this share of the bytes sent, and so many at once after a quiet time.
+const REPAIR_SHARE: f64 = 0.05;
+const REPAIR_BURST: u64 = 256 << 10;
+/// A lost packet older than one and a half round trips and this is not sent again: its conversation has given
+/// it up, or will have when it arrives.
+const REPAIR_AGE: Duration = Duration::from_millis(100);
+/// Least CoDel interval (RFC 8289 §3.2) and target. The target is above the RFC's 5 ms, because a bucket's
+/// own delay hurts no other conversation here, and a link must not run dry between two bursts of the interface.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+const MIN_TARGET: Duration = Duration::from_millis(15);
 /// A link that the peer joined and left is forgotten after this.
 const FORGET_AFTER: Duration = Duration::from_secs(180);
 /// Smallest MTU of the interface: what IPv6 needs (RFC 8200 §5).
 pub const MIN_MTU: u16 = 1280;
-
-/// What happened that an operator cares about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A link changed its state.
-    Link {
-        /// Its number.
-        link: LinkId,
-        /// Its name.
-        name: String,
-        /// The state before.
-        from: State,
-        /// The state now.
-        to: State,
-        /// Why, if it is known.
-        reason: Option<Cow<'static, str>>,
-    },
-    /// The peer is reached at another address than before.
-    Moved {
-        /// Number of the link.
-        link: LinkId,
-        /// Its name.
-        name: String,
-        /// The new address.
-        remote: SocketAddr,
-    },
-    /// Keys were agreed on with a portal that has (re)started.
-    Joined,
-    /// The peer said that it stops.
-    PeerClosed,
-    /// There is no session, and this is what is known of the reason.
-    Trouble(String),
-}
-
-/// What came in on one link at one time.
-#[derive(Clone, Copy, Debug)]
-pub struct Heard {
-    /// The link.
-    pub link: LinkId,
-    /// The largest data sequence number among them.
-    pub newest: u64,
-    /// How many.
-    pub datagrams: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
 
 /// The sending half of a portal. See the module for the calling contract.
 pub struct Outbound {
@@ -96,6 +70,11 @@ pub struct Outbound {
     sequences: [u64; MAX_LINKS],
     queue: Queue,
     classifier: Classifier,
+    /// Ordered packets that were lost, to be sent once more before anything else.
+    repairs: VecDeque<Kept>,
+    /// Bytes of repairs that the share of [`REPAIR_SHARE`] allows now.
+    repair_budget: u64,
+    repaired: u64,
     /// Next position of each order bucket.
     positions: Box<[u32]>,
     data_sequence: u64,
@@ -113,12 +92,15 @@ pub struct Outbound {
 impl Outbound {
     /// Without links. `buffer_size` is the longest inner packet; `seed` is random and secret.
     pub fn new(now: Instant, buffer_size: usize, footer_len: usize, seed: [u8; 16]) -> Self {
-        let buffers = (QUEUE_MAX as usize / buffer_size.max(1)).max(256) + 128;
+        let buffers = POOL / buffer_size.max(1);
         Self {
             links: Default::default(),
             sequences: [0; MAX_LINKS],
             queue: Queue::new(Pool::new(buffer_size, buffers), QUEUE_MIN),
             classifier: Classifier::new(seed),
+            repairs: VecDeque::new(),
+            repair_budget: REPAIR_BURST,
+            repaired: 0,
             positions: vec![0; super::wire::BUCKETS.into()].into_boxed_slice(),
             data_sequence: 0,
             data_packets: 0,
@@ -144,15 +126,23 @@ impl Outbound {
     }
 
     /// Queues packets. What is too long for a link is put into `too_big`, for an ICMP error.
-    pub fn enqueue(&mut self, packets: impl Iterator<Item = Packet>, too_big: &mut Vec<Packet>) {
+    pub fn enqueue(
+        &mut self,
+        now: Instant,
+        packets: impl Iterator<Item = Packet>,
+        too_big: &mut Vec<Packet>,
+    ) {
         let limit = usize::from(self.mtu());
-        for packet in packets {
+        for mut packet in packets {
             if packet.len() > limit {
                 self.too_big += 1;
                 too_big.push(packet);
-            } else {
-                self.queue.push(packet);
+                continue;
             }
+            let glance = self.classifier.glance(packet.bytes());
+            packet.bucket = glance.map_or(0, |glance| glance.bucket);
+            packet.ordered = glance.is_some_and(|glance| glance.ordered);
+            self.queue.push(now, packet);
         }
     }
 
@@ -180,8 +170,11 @@ impl Outbound {
 
     /// Removes a link and what it had in flight.
     pub fn remove_link(&mut self, now: Instant, id: LinkId) {
-        if let Some(link) = self.links[id.index()].take() {
+        if let Some(link) = self.links[id.index()].as_deref_mut() {
             self.sequences[id.index()] = link.sender.next_sequence();
+            link.sender.abandon();
+            self.collect(now, id, true);
+            self.links[id.index()] = None;
         }
         self.refresh(now);
     }
@@ -250,6 +243,8 @@ impl Outbound {
     pub fn reset(&mut self, now: Instant) {
         (self.session, self.data_sequence, self.sequences) = (true, 0, [0; MAX_LINKS]);
         self.positions.fill(0);
+        // Their numbers mean nothing to the new peer.
+        self.repairs.drain(..).for_each(|kept| self.queue.give_back(kept.packet));
         for id in (0..MAX_LINKS as u8).map(LinkId) {
             self.change(now, id, |link| link.reset(now));
         }
@@ -319,7 +314,8 @@ impl Outbound {
     /// An acknowledgement of what was sent on the link.
     pub fn on_ack(&mut self, now: Instant, id: LinkId, ack: &Ack) {
         self.change(now, id, |link| link.on_ack(now, ack));
-        self.limit_queue();
+        self.collect(now, id, false);
+        self.tune_queue();
     }
 
     /// A probe: it will be answered.
@@ -347,101 +343,11 @@ impl Outbound {
         self.link(id).map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured()).map(|rtt| rtt.smoothed())
     }
 
-    // Sending.
-
-    /// Links that have something to send now, a bit each.
-    pub fn ready(&self, now: Instant) -> u16 {
-        let data = !self.queue.is_empty() && self.session;
-        self.each().fold(0, |mask, (id, link)| {
-            let bit = 1 << id.0;
-            let may_carry = data && self.active & bit != 0 && link.sender.credit(now) > 0;
-            if link.has_control() || may_carry { mask | bit } else { mask }
-        })
-    }
-
-    /// Fills `train` with what the link has to send now. False if that is nothing.
-    ///
-    /// `sealing` is `None` while there are no keys; then only handshakes leave. The caller seals the train.
-    pub fn pull(&mut self, now: Instant, id: LinkId, sealing: Option<Sealing>, train: &mut Train) -> bool {
-        train.clear();
-        if !self.link(id).is_some_and(Link::is_open) {
-            return false;
-        }
-        self.pull_control(now, id, sealing, train);
-        if let Some(sealing) = sealing
-            && self.active & 1 << id.0 != 0
-        {
-            self.pull_data(now, id, sealing, train);
-        }
-        (train.socket, train.remote) = self.link(id).map_or((None, None), |link| (link.socket, link.remote));
-        !train.is_empty()
-    }
-
-    fn pull_control(&mut self, now: Instant, id: LinkId, sealing: Option<Sealing>, train: &mut Train) {
-        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-        if let Some(message) = link.handshake.take() {
-            link.on_sent(now, message.len());
-            train.push_raw(&message);
-        }
-        let Some(sealing) = sealing else { return };
-        let mut stamp =
-            Stamp { now, link: id.0, in_flight: 0, sealing, data_sequence: &mut self.data_sequence };
-        // Before the acknowledgement: the peer may learn by it which link that speaks of.
-        while let Some(probe) = link.replies.pop_front() {
-            let reply = link.probe(probe.id).to_bytes();
-            stamp.write(train, link, Kind::ProbeReply, 0, PROBE_LEN).copy_from_slice(&reply);
-        }
-        if let Some(ack) = link.ack.take() {
-            let body = stamp.write(train, link, Kind::Ack, 0, ack.wire_len());
-            ack.write(body);
-        }
-        if let Some(probe) = link.take_probe(now) {
-            let body = stamp.write(train, link, Kind::Probe, flags::ACK_NOW, PROBE_LEN);
-            body.copy_from_slice(&probe.to_bytes());
-            link.sender.on_sent(now, HEADER_LEN + PROBE_LEN + sealing.footer_len, false);
-        }
-        if std::mem::take(&mut link.close_due) {
-            stamp.write(train, link, Kind::Close, 0, 0);
-        }
-    }
-
-    fn pull_data(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
-        let in_flight = self.in_flight_mask();
-        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-        let mut credit = link.sender.credit(now);
-        let mut stamp = Stamp { now, link: id.0, in_flight, sealing, data_sequence: &mut self.data_sequence };
-        loop {
-            let Some(len) = self.queue.next_len() else {
-                link.sender.on_app_limited();
-                return;
-            };
-            let datagram = HEADER_LEN + len + sealing.footer_len;
-            if credit < datagram as u64 || !train.has_room(datagram) {
-                return;
-            }
-            let Some(packet) = self.queue.pop() else { return };
-            credit -= datagram as u64;
-            let glance = self.classifier.glance(packet.bytes());
-            let order = place(&mut self.positions, glance);
-            stamp.write_data(train, link, order, len).copy_from_slice(packet.bytes());
-            link.sender.on_sent(now, datagram, order.bucket != 0);
-            self.queue.give_back(packet);
-            self.data_packets += 1;
-        }
-    }
-
-    /// Bit `n`: our link `n` holds unacknowledged ordered data.
-    fn in_flight_mask(&self) -> u16 {
-        self.each()
-            .filter(|(_, link)| link.sender.has_ordered_in_flight())
-            .fold(0, |mask, (id, _)| mask | 1 << id.0)
-    }
-
     // Time.
 
     /// When [`Outbound::on_timeout`] wants to be called; `None` when only input can change anything.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let waiting = !self.queue.is_empty() && self.session;
+        let waiting = self.queue.has_backlog() && self.session;
         let links = self.each().filter_map(|(id, link)| {
             let paced =
                 if waiting && self.active & 1 << id.0 != 0 { link.sender.paced_until(now) } else { None };
@@ -494,6 +400,11 @@ impl Outbound {
         self.queue.buffers_out()
     }
 
+    /// Bytes that wait in the queue, and how many may.
+    pub fn queued(&self) -> (u64, u64) {
+        (self.queue.bytes(), self.queue.limit())
+    }
+
     /// Fills the parts of a snapshot that are known here.
     pub fn snapshot(&self, now: Instant, into: &mut snapshot::Snapshot) {
         into.mtu = self.mtu().into();
@@ -502,10 +413,10 @@ impl Outbound {
             packets: self.queue.packets() as u64,
             bytes: self.queue.bytes(),
             limit_bytes: self.queue.limit(),
-            enqueued_packets: self.queue.enqueued(),
-            dropped_packets: self.too_big,
+            enqueued_packets: self.queue.totals().enqueued,
+            dropped_packets: self.too_big + self.queue.totals().dropped + self.queue.totals().overflowed,
         };
-        into.links = self.each().map(|(id, link)| describe(now, id, link)).collect();
+        into.links = self.each().map(|(id, link)| describe::link(now, id, link)).collect();
     }
 
     fn each(&self) -> impl Iterator<Item = (LinkId, &Link)> {
@@ -521,6 +432,10 @@ impl Outbound {
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         let metric = link.metric();
         let changed = change(link);
+        // What a link that failed had in flight goes over the others, however much it is.
+        let failed = matches!(changed, Some(Change { to: State::Suspect | State::Down, .. }));
+        self.collect(now, id, failed);
+        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         if changed.is_none() && metric == link.metric() {
             return;
         }
@@ -544,114 +459,42 @@ impl Outbound {
         self.dark_since = if up { None } else { self.dark_since.or(Some(now)) };
     }
 
-    fn limit_queue(&mut self) {
-        let rates = self.each().filter_map(|(_, link)| link.sender.delivery_rate());
+    /// Takes from a link's sender what it has lost, to send it again, and what is done.
+    fn collect(&mut self, now: Instant, id: LinkId, failed: bool) {
+        let slowest = self.slowest_srtt();
+        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        for packet in link.sender.done.drain(..) {
+            self.queue.give_back(packet);
+        }
+        for kept in link.sender.lost.drain(..) {
+            let len = kept.packet.len() as u64;
+            let young = now.since(kept.first_sent) < slowest * 3 / 2 + REPAIR_AGE;
+            if kept.repaired || !(failed || young && len <= self.repair_budget) {
+                self.queue.give_back(kept.packet);
+                continue;
+            }
+            if !failed {
+                self.repair_budget -= len;
+            }
+            self.repairs.push_back(kept);
+        }
+    }
+
+    /// Lets the queue's bounds follow the links.
+    fn tune_queue(&mut self) {
+        let rates = self.each().filter_map(|(_, link)| link.sender.rate());
         let held: u64 = rates.map(|rate| rate.bytes_in(QUEUE_TIME)).sum();
         self.queue.set_limit(held.clamp(QUEUE_MIN, QUEUE_MAX));
-    }
-}
-
-/// Gives an ordered packet its place; others get none.
-fn place(positions: &mut [u32], glance: Option<Glance>) -> Order {
-    let Some(Glance { bucket, ordered: true }) = glance else { return Order::default() };
-    let next = &mut positions[usize::from(bucket)];
-    let position = *next;
-    *next = (position + 1) % (1 << POSITION_BITS);
-    Order { bucket, position }
-}
-
-/// What the headers of one train have in common.
-struct Stamp<'a> {
-    now: Instant,
-    link: u8,
-    in_flight: u16,
-    sealing: Sealing,
-    data_sequence: &'a mut u64,
-}
-
-impl Stamp<'_> {
-    /// Adds a datagram with a body of `len` bytes, which the caller writes.
-    fn write<'t>(
-        &mut self,
-        train: &'t mut Train,
-        link: &mut Link,
-        kind: Kind,
-        flags: u8,
-        len: usize,
-    ) -> &'t mut [u8] {
-        self.datagram(train, link, kind, flags, Order::default(), len)
+        let slowest = self.slowest_srtt();
+        // A sender that halves its rate or so must not leave the links idle: cubic's 0.7 needs 0.43 round trips.
+        let (target, interval) = ((slowest / 2).max(MIN_TARGET), (slowest * 2).max(MIN_INTERVAL));
+        self.queue.set_tolerance(Tolerance { target, interval });
     }
 
-    fn write_data<'t>(
-        &mut self,
-        train: &'t mut Train,
-        link: &mut Link,
-        order: Order,
-        len: usize,
-    ) -> &'t mut [u8] {
-        self.datagram(train, link, Kind::Data, 0, order, len)
-    }
-
-    fn datagram<'t>(
-        &mut self,
-        train: &'t mut Train,
-        link: &mut Link,
-        kind: Kind,
-        flags: u8,
-        order: Order,
-        len: usize,
-    ) -> &'t mut [u8] {
-        let total = HEADER_LEN + len + self.sealing.footer_len;
-        let header = Header {
-            kind,
-            flags,
-            link: self.link,
-            epoch: self.sealing.epoch,
-            timestamp: self.now.micros24(),
-            in_flight: self.in_flight,
-            // Only data and probes are acknowledged; the others leave no gaps in the numbers.
-            sequence: link.sender.next_sequence() as u32,
-            data_sequence: *self.data_sequence as u32,
-            order,
-        };
-        *self.data_sequence += 1;
-        link.on_sent(self.now, total);
-        let datagram = train.push(total);
-        header.write(datagram);
-        &mut datagram[HEADER_LEN..HEADER_LEN + len]
-    }
-}
-
-fn describe(now: Instant, id: LinkId, link: &Link) -> snapshot::Link {
-    let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
-    let rtt = link.sender.rtt();
-    let measured = rtt.is_measured();
-    snapshot::Link {
-        number: id.0 + 1,
-        name: link.config.name.clone(),
-        section: link.config.section,
-        method: link.config.method.to_owned(),
-        remote: link.remote,
-        state: link.state.name().to_owned(),
-        since_seconds: now.since(link.since).as_secs_f64(),
-        reason: link.reason.as_deref().map(str::to_owned),
-        metric: link.metric().into(),
-        congestion_control: match (link.config.method, link.config.algorithm) {
-            ("tcp", Algorithm::Unlimited) => "kernel".to_owned(),
-            _ => link.sender.controller().name().to_owned(),
-        },
-        srtt_ms: measured.then(|| millis(rtt.smoothed())),
-        min_rtt_ms: measured.then(|| millis(rtt.min())),
-        cwnd_bytes: link.sender.controller().window(),
-        in_flight_bytes: link.sender.in_flight(),
-        delivery_rate_bps: link.sender.delivery_rate().map(|rate| rate.bits_per_second()),
-        pacing_rate_bps: link.sender.controller().pacing_rate(rtt).map(|rate| rate.bits_per_second()),
-        sent_packets: link.sent_packets,
-        sent_bytes: link.sent_bytes,
-        received_packets: link.received_packets,
-        received_bytes: link.received_bytes,
-        lost_packets: link.sender.totals().lost,
-        spurious_losses: link.sender.totals().spurious,
-        ..snapshot::Link::default()
+    /// The longest round-trip time of a link that carries data.
+    fn slowest_srtt(&self) -> Duration {
+        let active = self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
+        let measured = active.map(|(_, link)| link.sender.rtt()).filter(|rtt| rtt.is_measured());
+        measured.map(|rtt| rtt.smoothed()).max().unwrap_or_default()
     }
 }

@@ -1,67 +1,227 @@
-//! The shared queue between the interface and all links.
+//! The shared queue between the interface and all links: FQ-CoDel (RFC 8290).
+//!
+//! Each conversation has a bucket of its own. A bucket that was empty a moment ago is *sparse* and goes
+//! first; buckets with a backlog take turns. CoDel drops from, or marks, a bucket whose packets wait too
+//! long. Over the limit, the fattest bucket loses packets.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use super::codel::{Codel, Tolerance};
+use crate::core::ecn;
 use crate::core::packet::{Packet, Pool};
+use crate::core::units::Instant;
+use crate::core::wire::BUCKETS;
 
-/// Packets wait here until a link pulls them. First come, first served.
+/// Bytes of a bucket's turn: one full packet (RFC 8290 §4.1.1).
+const QUANTUM: i64 = 1514;
+
+/// Packets wait here until a link pulls them.
 ///
-/// The queue owns the pool of buffers: who wants to add packets borrows empty ones first, and gets none
-/// while too much waits. That is how a full queue stops the reader of the interface.
+/// The queue owns the pool of buffers: who wants to add packets borrows empty ones first.
 pub struct Queue {
-    packets: VecDeque<Packet>,
+    buckets: Box<[Bucket]>,
+    sparse: VecDeque<u16>,
+    backlogged: VecDeque<u16>,
+    packets: usize,
     bytes: u64,
     limit: u64,
+    tolerance: Tolerance,
     pool: Pool,
-    enqueued: u64,
+    totals: Totals,
+}
+
+/// Sums for `show`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Packets ever added.
+    pub enqueued: u64,
+    /// Dropped by CoDel.
+    pub dropped: u64,
+    /// Marked by CoDel.
+    pub marked: u64,
+    /// Dropped because the queue was full.
+    pub overflowed: u64,
+}
+
+#[derive(Default)]
+struct Bucket {
+    packets: VecDeque<Packet>,
+    bytes: u64,
+    deficit: i64,
+    list: List,
+    codel: Codel,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum List {
+    #[default]
+    None,
+    Sparse,
+    Backlogged,
 }
 
 impl Queue {
-    /// A queue over `pool` that lends buffers while fewer than `limit` bytes wait.
+    /// A queue over `pool` that holds at most `limit` bytes.
     pub fn new(pool: Pool, limit: u64) -> Self {
-        Self { packets: VecDeque::new(), bytes: 0, limit, pool, enqueued: 0 }
+        Self {
+            buckets: std::iter::repeat_with(Bucket::default).take(BUCKETS.into()).collect(),
+            sparse: VecDeque::new(),
+            backlogged: VecDeque::new(),
+            packets: 0,
+            bytes: 0,
+            limit,
+            tolerance: Tolerance { target: Duration::from_millis(20), interval: Duration::from_millis(100) },
+            pool,
+            totals: Totals::default(),
+        }
     }
 
     /// Adds empty buffers to `spare` until it holds `count`, or no more may be had.
     pub fn lend(&mut self, spare: &mut Vec<Packet>, count: usize) {
-        if self.bytes < self.limit {
-            let wanted = count.saturating_sub(spare.len());
-            spare.extend(std::iter::from_fn(|| self.pool.take()).take(wanted));
-        }
+        let wanted = count.saturating_sub(spare.len());
+        spare.extend(std::iter::from_fn(|| self.pool.take()).take(wanted));
     }
 
-    /// Takes a buffer back that was not needed.
+    /// Takes a buffer back.
     pub fn give_back(&mut self, packet: Packet) {
         self.pool.put(packet);
     }
 
-    /// Adds a packet to the end.
-    pub fn push(&mut self, packet: Packet) {
-        self.bytes += packet.len() as u64;
-        self.enqueued += 1;
-        self.packets.push_back(packet);
+    /// Whether so many buffers are left that packets in flight may keep theirs.
+    pub fn can_spare_buffers(&self) -> bool {
+        self.pool.left() > self.pool.out() / 4
     }
 
-    /// Length of the packet that [`Queue::pop`] gives next.
-    pub fn next_len(&self) -> Option<usize> {
-        self.packets.front().map(Packet::len)
+    /// Adds a packet, whose bucket and order were set.
+    pub fn push(&mut self, now: Instant, mut packet: Packet) {
+        packet.queued = now;
+        let (id, len) = (packet.bucket, packet.len() as u64);
+        let bucket = &mut self.buckets[usize::from(id)];
+        bucket.packets.push_back(packet);
+        bucket.bytes += len;
+        self.packets += 1;
+        self.bytes += len;
+        self.totals.enqueued += 1;
+        if bucket.list == List::None {
+            (bucket.list, bucket.deficit) = (List::Sparse, QUANTUM);
+            self.sparse.push_back(id);
+        }
+        while self.bytes > self.limit {
+            self.drop_from_fattest();
+        }
     }
 
-    /// Takes the next packet; give its buffer back.
-    pub fn pop(&mut self) -> Option<Packet> {
-        let packet = self.packets.pop_front()?;
+    fn drop_from_fattest(&mut self) {
+        let active = self.sparse.iter().chain(&self.backlogged);
+        let fattest = active.max_by_key(|id| self.buckets[usize::from(**id)].bytes).copied();
+        if let Some(packet) = fattest.and_then(|id| self.take(id)) {
+            self.totals.overflowed += 1;
+            self.pool.put(packet);
+        }
+    }
+
+    /// Takes the first packet of a bucket. The bucket stays in its list.
+    fn take(&mut self, id: u16) -> Option<Packet> {
+        let bucket = &mut self.buckets[usize::from(id)];
+        let packet = bucket.packets.pop_front()?;
+        bucket.bytes -= packet.len() as u64;
+        self.packets -= 1;
         self.bytes -= packet.len() as u64;
         Some(packet)
     }
 
-    /// True when nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
+    /// Whether a sparse conversation waits.
+    pub fn has_sparse(&self) -> bool {
+        !self.sparse.is_empty()
+    }
+
+    /// Whether a backlogged conversation waits.
+    pub fn has_backlog(&self) -> bool {
+        !self.backlogged.is_empty()
+    }
+
+    /// The next packet of the sparse conversations, if it has at most `room` bytes.
+    pub fn pop_sparse(&mut self, now: Instant, room: u64) -> Option<Packet> {
+        loop {
+            let &id = self.sparse.front()?;
+            if self.buckets[usize::from(id)].deficit <= 0 {
+                self.sparse.pop_front();
+                self.append_backlogged(id);
+                continue;
+            }
+            match self.dequeue(now, id, room) {
+                Dequeued::Packet(packet) => return Some(packet),
+                Dequeued::NoRoom => return None,
+                Dequeued::Empty => {
+                    self.sparse.pop_front();
+                    // It must wait a turn before it is sparse again, lest it starve the others (§4.2).
+                    if self.backlogged.is_empty() {
+                        self.buckets[usize::from(id)].list = List::None;
+                    } else {
+                        self.buckets[usize::from(id)].list = List::Backlogged;
+                        self.backlogged.push_back(id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next packet of the backlogged conversations, if it has at most `room` bytes.
+    pub fn pop_backlogged(&mut self, now: Instant, room: u64) -> Option<Packet> {
+        loop {
+            let &id = self.backlogged.front()?;
+            if self.buckets[usize::from(id)].deficit <= 0 {
+                self.backlogged.pop_front();
+                self.append_backlogged(id);
+                continue;
+            }
+            match self.dequeue(now, id, room) {
+                Dequeued::Packet(packet) => return Some(packet),
+                Dequeued::NoRoom => return None,
+                Dequeued::Empty => {
+                    self.backlogged.pop_front();
+                    self.buckets[usize::from(id)].list = List::None;
+                }
+            }
+        }
+    }
+
+    fn append_backlogged(&mut self, id: u16) {
+        let bucket = &mut self.buckets[usize::from(id)];
+        bucket.deficit += QUANTUM;
+        bucket.list = List::Backlogged;
+        self.backlogged.push_back(id);
+    }
+
+    fn dequeue(&mut self, now: Instant, id: u16, room: u64) -> Dequeued {
+        loop {
+            let tolerance = self.tolerance;
+            let bucket = &mut self.buckets[usize::from(id)];
+            let Some(head) = bucket.packets.front() else { return Dequeued::Empty };
+            if head.len() as u64 > room {
+                return Dequeued::NoRoom;
+            }
+            let waited = now.since(head.queued);
+            let signal = bucket.codel.on_dequeue(now, waited, bucket.bytes, QUANTUM as u64, tolerance);
+            let Some(mut packet) = self.take(id) else { return Dequeued::Empty };
+            if signal {
+                if ecn::mark(&mut packet) {
+                    self.totals.marked += 1;
+                } else {
+                    self.totals.dropped += 1;
+                    self.pool.put(packet);
+                    continue;
+                }
+            }
+            self.buckets[usize::from(id)].deficit -= packet.len() as i64;
+            return Dequeued::Packet(packet);
+        }
     }
 
     /// Packets waiting.
     pub fn packets(&self) -> usize {
-        self.packets.len()
+        self.packets
     }
 
     /// Bytes waiting.
@@ -69,7 +229,7 @@ impl Queue {
         self.bytes
     }
 
-    /// Bytes from which on no buffers are lent.
+    /// Most bytes that may wait.
     pub fn limit(&self) -> u64 {
         self.limit
     }
@@ -79,39 +239,93 @@ impl Queue {
         self.limit = limit;
     }
 
-    /// Packets ever added.
-    pub fn enqueued(&self) -> u64 {
-        self.enqueued
+    /// Sets how long packets may wait.
+    pub fn set_tolerance(&mut self, tolerance: Tolerance) {
+        self.tolerance = tolerance;
     }
 
-    /// Buffers that are not at home: lent or waiting.
+    /// Sums for `show`.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Buffers that are not at home: lent, waiting or kept.
     pub fn buffers_out(&self) -> usize {
         self.pool.out()
     }
+}
+
+enum Dequeued {
+    Packet(Packet),
+    NoRoom,
+    Empty,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_full_queue_lends_nothing_until_it_drains() {
-        let mut queue = Queue::new(Pool::new(100, 8), 250);
-        let mut spare = Vec::new();
-        queue.lend(&mut spare, 4);
-        assert_eq!(spare.len(), 4);
-        for mut packet in spare.drain(..) {
-            packet.set_len(100);
-            queue.push(packet);
-        }
-        queue.lend(&mut spare, 4);
-        assert!(spare.is_empty());
-        for left in [300, 200] {
-            let packet = queue.pop().expect("waiting");
+    fn queue(limit: u64) -> Queue {
+        Queue::new(Pool::new(2_000, 10_000), limit)
+    }
+
+    fn push(queue: &mut Queue, now: Instant, bucket: u16, len: usize) {
+        let mut packet = queue.pool.take().expect("enough buffers");
+        packet.buffer()[0] = 0x45;
+        packet.set_len(len);
+        packet.bucket = bucket;
+        queue.push(now, packet);
+    }
+
+    fn drain(queue: &mut Queue, now: Instant) -> Vec<u16> {
+        let mut order = Vec::new();
+        while let Some(packet) = queue.pop_sparse(now, 2_000).or_else(|| queue.pop_backlogged(now, 2_000)) {
+            order.push(packet.bucket);
             queue.give_back(packet);
-            assert_eq!(queue.bytes(), left);
         }
-        queue.lend(&mut spare, 4);
-        assert_eq!((spare.len(), queue.packets(), queue.buffers_out()), (4, 2, 6));
+        order
+    }
+
+    #[test]
+    fn a_sparse_conversation_overtakes_a_backlog() {
+        let (mut q, now) = (queue(1 << 20), Instant::ZERO);
+        (0..10).for_each(|_| push(&mut q, now, 1, 1_500));
+        let first = q.pop_sparse(now, 2_000).expect("new, so sparse").bucket;
+        assert_eq!(first, 1);
+        assert!(q.pop_sparse(now, 2_000).is_some_and(|packet| packet.bucket == 1));
+        assert!(q.pop_sparse(now, 2_000).is_none(), "its quantum is spent");
+        push(&mut q, now, 2, 100);
+        assert!(q.pop_sparse(now, 2_000).is_some_and(|packet| packet.bucket == 2));
+        assert!(q.pop_sparse(now, 2_000).is_none());
+        assert!(q.has_backlog());
+    }
+
+    #[test]
+    fn backlogs_take_turns_by_bytes() {
+        let (mut q, now) = (queue(1 << 20), Instant::ZERO);
+        (0..100).for_each(|_| push(&mut q, now, 1, 1_500));
+        (0..300).for_each(|_| push(&mut q, now, 2, 500));
+        let order = drain(&mut q, now);
+        let early = order[..200].iter().filter(|bucket| **bucket == 1).count();
+        assert!((45..56).contains(&early), "{early} of 200 are long, three short ones weigh the same");
+        assert_eq!((order.len(), q.bytes(), q.packets(), q.buffers_out()), (400, 0, 0, 0));
+    }
+
+    #[test]
+    fn the_fattest_pays_for_a_full_queue() {
+        let (mut q, now) = (queue(100_000), Instant::ZERO);
+        push(&mut q, now, 2, 100);
+        (0..200).for_each(|_| push(&mut q, now, 1, 1_000));
+        assert!(q.bytes() <= 100_000);
+        assert_eq!(q.totals().overflowed, 101);
+        assert!(drain(&mut q, now).contains(&2));
+    }
+
+    #[test]
+    fn a_packet_without_room_stays() {
+        let (mut q, now) = (queue(1 << 20), Instant::ZERO);
+        push(&mut q, now, 1, 1_000);
+        assert!(q.pop_sparse(now, 999).is_none());
+        assert!(q.pop_sparse(now, 1_000).is_some());
     }
 }

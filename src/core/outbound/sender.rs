@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::congestion::{Acked, Algorithm, Controller, Lost, RateSample};
 use super::pacer::{Pacer, TRAIN_TIME};
 use crate::core::inbound::MAX_ACK_DELAY;
+use crate::core::packet::Packet;
 use crate::core::rtt::{GRANULARITY, Rtt};
 use crate::core::units::{Instant, Rate, expand32};
-use crate::core::wire::{ACK_DELAY_UNIT, Ack};
+use crate::core::wire::{ACK_DELAY_UNIT, Ack, Order};
 
 /// Later datagrams that must be acknowledged before one is lost, until reordering is seen (RFC 9002 §6.1.1).
 const PACKET_THRESHOLD: u64 = 3;
@@ -20,6 +21,8 @@ const PERSISTENT_THRESHOLD: u32 = 3;
 const MAX_REORDER_QUARTERS: u32 = 16;
 /// Most datagrams in a train: what one GSO buffer of 65,507 bytes holds of 1,472-byte datagrams.
 const MAX_TRAIN: u64 = 44;
+/// Datagrams beyond the window for what is urgent.
+const URGENT: u64 = 8;
 /// Fewest datagrams in a train: a lone one would cost a system call each.
 const MIN_TRAIN: u64 = 2;
 
@@ -28,12 +31,29 @@ struct Sent {
     time: Instant,
     bytes: u32,
     fate: Fate,
+    /// An ordered packet is kept until it is acknowledged, to be sent once more if it gets lost.
     ordered: bool,
+    kept: Option<Kept>,
     app_limited: bool,
     /// The link's delivery state when this left, for the rate sample.
     delivered: u64,
     delivered_time: Instant,
     first_sent: Instant,
+}
+
+/// An ordered packet that may be sent again.
+#[derive(Debug)]
+pub struct Kept {
+    /// The packet.
+    pub packet: Packet,
+    /// Its place in its conversation.
+    pub order: Order,
+    /// Its number in the space of all links, low half.
+    pub data_sequence: u32,
+    /// When it left for the first time.
+    pub first_sent: Instant,
+    /// This was its second try: there is no third.
+    pub repaired: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,6 +112,10 @@ pub struct Sender {
     pacer: Pacer,
     max_datagram: u64,
     totals: Totals,
+    /// Packets that were lost, and ones that are not needed any more, for the owner to take.
+    pub lost: Vec<Kept>,
+    /// See [`Sender::lost`].
+    pub done: Vec<Packet>,
 }
 
 impl Sender {
@@ -121,6 +145,8 @@ impl Sender {
             pacer: Pacer::default(),
             max_datagram,
             totals: Totals::default(),
+            lost: Vec::new(),
+            done: Vec::new(),
         }
     }
 
@@ -144,6 +170,13 @@ impl Sender {
         window.min(self.train_bytes())
     }
 
+    /// Bytes that may leave now although window or pacer say no: repairs and the packets of sparse
+    /// conversations, which are few.
+    pub fn urgent_credit(&self) -> u64 {
+        let window = self.controller.window().map_or(u64::MAX, |window| window + URGENT * self.max_datagram);
+        window.saturating_sub(self.in_flight)
+    }
+
     /// Most bytes of one train: [`TRAIN_TIME`] of the rate, within [`MIN_TRAIN`] and [`MAX_TRAIN`] datagrams.
     fn train_bytes(&self) -> u64 {
         let most = MAX_TRAIN * self.max_datagram;
@@ -158,17 +191,19 @@ impl Sender {
     }
 
     /// Records the transmission that [`Sender::next_sequence`] numbered.
-    pub fn on_sent(&mut self, now: Instant, bytes: usize, ordered: bool) {
+    pub fn on_sent(&mut self, now: Instant, bytes: usize, kept: Option<Kept>) {
         if self.in_flight == 0 {
             self.first_sent = now;
             self.delivered_time = now;
             self.waiting_since = now;
         }
+        let ordered = kept.is_some();
         self.sent.push_back(Sent {
             time: now,
             bytes: bytes as u32,
             fate: Fate::InFlight,
             ordered,
+            kept,
             app_limited: self.delivered < self.app_limited_until,
             delivered: self.delivered,
             delivered_time: self.delivered_time,
@@ -195,8 +230,10 @@ impl Sender {
             return Outcome::default();
         }
         let mut newly = Newly::default();
-        if let Some(rtt) = self.acknowledge(now, largest, &mut newly) {
-            self.rtt.sample(now, rtt, Duration::from_nanos(u64::from(ack.delay) * ACK_DELAY_UNIT));
+        let delay = Duration::from_nanos(u64::from(ack.delay) * ACK_DELAY_UNIT);
+        let rtt = self.acknowledge(now, largest, &mut newly);
+        if let Some(rtt) = rtt {
+            self.rtt.sample(now, rtt, delay);
         }
         let lowest = largest.saturating_sub(ack.covered()).max(self.base);
         for sequence in (lowest..largest).rev() {
@@ -216,7 +253,15 @@ impl Sender {
             self.last_rate = Some(sample.rate);
         }
         let app_limited = self.delivered < self.app_limited_until;
-        let acked = Acked { bytes: newly.bytes, newest_sent: newly.newest_sent, app_limited, rate };
+        let acked = Acked {
+            bytes: newly.bytes,
+            newest_sent: newly.newest_sent,
+            app_limited,
+            rate,
+            rtt: rtt.map(|rtt| rtt.saturating_sub(delay)),
+            delivered: self.delivered,
+            delivered_when_sent: newly.sample.map_or(0, |sample| sample.delivered),
+        };
         self.controller.on_ack(now, &acked, self.in_flight, &self.rtt);
         let lost = self.detect_losses(now);
         Outcome { acked: newly.count, lost }
@@ -232,6 +277,7 @@ impl Sender {
             Fate::InFlight => {
                 self.in_flight -= bytes;
                 self.ordered_in_flight -= u64::from(sent.ordered);
+                self.done.extend(sent.kept.take().map(|kept| kept.packet));
             }
             Fate::Lost => {
                 self.totals.spurious += 1;
@@ -305,6 +351,7 @@ impl Sender {
             sent.fate = Fate::Lost;
             self.in_flight -= u64::from(sent.bytes);
             self.ordered_in_flight -= u64::from(sent.ordered);
+            self.lost.extend(sent.kept.take());
             count += 1;
             if sent.time >= self.controlled_since {
                 lost.bytes += u64::from(sent.bytes);
@@ -369,6 +416,7 @@ impl Sender {
         for sent in self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight) {
             sent.fate = Fate::Lost;
             self.totals.lost += 1;
+            self.lost.extend(sent.kept.take());
         }
         (self.in_flight, self.ordered_in_flight, self.loss_at, self.pto_count) = (0, 0, None, 0);
     }
@@ -422,6 +470,11 @@ impl Sender {
         self.last_rate
     }
 
+    /// The rate that the link is believed to have.
+    pub fn rate(&self) -> Option<Rate> {
+        self.controller.bandwidth().or(self.last_rate)
+    }
+
     /// The congestion controller.
     pub fn controller(&self) -> &dyn Controller {
         &*self.controller
@@ -454,6 +507,7 @@ struct Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::packet::Pool;
     use crate::core::wire::ACK_MAX_WORDS;
 
     const SIZE: usize = 1_000;
@@ -468,7 +522,10 @@ mod tests {
 
     fn send(sender: &mut Sender, now: Instant, count: usize) {
         for _ in 0..count {
-            sender.on_sent(now, SIZE, true);
+            let packet = Pool::new(SIZE, 1).take().expect("one");
+            let order = Order { bucket: 1, position: 0 };
+            let kept = Kept { packet, order, data_sequence: 0, first_sent: now, repaired: false };
+            sender.on_sent(now, SIZE, Some(kept));
         }
     }
 

@@ -67,9 +67,9 @@ impl Train {
         (self.raw, self.socket, self.remote) = (0, None, None);
     }
 
-    /// Whether another datagram of `len` bytes finds room.
-    pub(super) fn has_room(&self, len: usize) -> bool {
-        self.ends.len() < MAX_DATAGRAMS && self.filled() + len <= self.buffer.len()
+    /// Longest datagram that still finds room.
+    pub(super) fn room(&self) -> usize {
+        if self.ends.len() < MAX_DATAGRAMS { self.buffer.len() - self.filled() } else { 0 }
     }
 
     /// Room for a datagram of `len` bytes, to be written by the caller. There must be room.

@@ -1,5 +1,6 @@
 //! Congestion control of one link: events in, a window and a pacing rate out.
 
+mod bbr;
 mod newreno;
 mod unlimited;
 
@@ -8,12 +9,15 @@ use std::time::Duration;
 use crate::core::rtt::Rtt;
 use crate::core::units::{Instant, Rate};
 
+pub use bbr::Bbr;
 pub use newreno::NewReno;
 pub use unlimited::Unlimited;
 
 /// Which controller a link uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
+    /// A model of the path's bandwidth and round-trip time: the default.
+    Bbr,
     /// RFC 9002 §7 / RFC 6582: halves at loss.
     NewReno,
     /// No limit by us: for TCP flows, whose kernel does it, and for `CongestionControl = none`.
@@ -24,6 +28,7 @@ impl Algorithm {
     /// A fresh controller for datagrams of at most `max_datagram` bytes.
     pub fn controller(self, max_datagram: u64) -> Box<dyn Controller> {
         match self {
+            Self::Bbr => Box::new(Bbr::new(max_datagram)),
             Self::NewReno => Box::new(NewReno::new(max_datagram)),
             Self::Unlimited => Box::new(Unlimited),
         }
@@ -41,6 +46,12 @@ pub struct Acked {
     pub app_limited: bool,
     /// How fast the path delivered, if it could be measured.
     pub rate: Option<RateSample>,
+    /// A new round-trip time, without the peer's delay.
+    pub rtt: Option<Duration>,
+    /// Bytes delivered so far, these included.
+    pub delivered: u64,
+    /// The same when the newest of these was sent.
+    pub delivered_when_sent: u64,
 }
 
 /// One sample of the delivery rate (draft-cheng-iccrg-delivery-rate-estimation).
@@ -81,6 +92,11 @@ pub trait Controller: Send {
 
     /// Rate at which datagrams may leave; `None` without limit.
     fn pacing_rate(&self, rtt: &Rtt) -> Option<Rate>;
+
+    /// The path's bandwidth, as far as the controller has an idea of it.
+    fn bandwidth(&self) -> Option<Rate> {
+        None
+    }
 
     /// The name in configuration and `show`.
     fn name(&self) -> &'static str;

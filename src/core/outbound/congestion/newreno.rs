@@ -109,7 +109,16 @@ mod tests {
     }
 
     fn ack(reno: &mut NewReno, bytes: u64, sent: Instant, app_limited: bool) {
-        reno.on_ack(sent, &Acked { bytes, newest_sent: sent, app_limited, rate: None }, 0, &Rtt::default());
+        let acked = Acked {
+            bytes,
+            newest_sent: sent,
+            app_limited,
+            rate: None,
+            rtt: None,
+            delivered: 0,
+            delivered_when_sent: 0,
+        };
+        reno.on_ack(sent, &acked, 0, &Rtt::default());
     }
 
     fn lose(reno: &mut NewReno, now: Instant, sent: Instant, persistent: bool) {

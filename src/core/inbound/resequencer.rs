@@ -1,0 +1,441 @@
+//! Puts each conversation back in order.
+//!
+//! A packet that is ahead of its turn waits until the missing ones before it have come, or are known not to
+//! come. That is known by **proof**: every link that held unacknowledged data when the packet was sent has
+//! since delivered something sent later, so what is missing was lost there. Then one repair may come; after
+//! the time that takes, or when a cap has passed, the hole is given up.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::core::packet::{Packet, Pool};
+use crate::core::units::{Instant, MAX_LINKS};
+use crate::core::wire::{BUCKETS, Header, POSITION_BITS, flags};
+
+/// Longest a packet waits on links of short round trips …
+const LEAST_CAP: Duration = Duration::from_millis(100);
+/// … and on links of long ones, whose repairs take two of them.
+const MOST_CAP: Duration = Duration::from_millis(400);
+/// Added to one and a half round trips for a repair to come: the acknowledgement and the queue's turn.
+const REPAIR_MARGIN: Duration = Duration::from_millis(15);
+/// Most positions that a bucket may be ahead: 100 ms at 1.5 Gbit/s.
+const MAX_AHEAD: u32 = 16_384;
+/// Bytes of packets that may wait in all buckets: 100 ms at 1.3 Gbit/s.
+const POOL: usize = 16 << 20;
+/// Measured reordering of a link is halved after such a time without more.
+const REORDER_HALF_LIFE: Duration = Duration::from_secs(2);
+const POSITIONS: u32 = 1 << POSITION_BITS;
+const CLOCK: u32 = 1 << 24;
+
+/// A packet for the interface.
+pub enum Delivery<'a> {
+    /// As it came in.
+    Arrived(&'a [u8]),
+    /// After it waited; give the buffer back.
+    Held(Packet),
+}
+
+/// Sums for `show`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Packets that waited.
+    pub held: u64,
+    /// Packets that came after their turn had been given up.
+    pub late: u64,
+    /// Positions given up.
+    pub skipped: u64,
+    /// Sum of the time that packets waited, nanoseconds.
+    pub waited_nanos: u64,
+}
+
+/// See the module.
+pub struct Resequencer {
+    buckets: Box<[Bucket]>,
+    /// Buckets in which something waits.
+    holding: Vec<u16>,
+    links: [Progress; MAX_LINKS],
+    pool: Pool,
+    totals: Totals,
+}
+
+#[derive(Default)]
+struct Bucket {
+    /// The position whose turn it is.
+    next: u32,
+    /// What waits; the first entry is that of `next`, and missing.
+    waiting: VecDeque<Option<Waiting>>,
+    /// When it was proved that the first hole will not be filled but by a repair.
+    proved: Option<Instant>,
+}
+
+struct Waiting {
+    packet: Packet,
+    arrived: Instant,
+    data_sequence: u64,
+    timestamp: u32,
+    in_flight: u16,
+}
+
+/// How far a link of the peer has delivered.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    /// Largest data sequence number of a first transmission.
+    newest: Option<u64>,
+    /// Latest sending time, µs modulo 2²⁴.
+    timestamp: u32,
+    /// By how much the link reorders, µs of sending time.
+    reorder: u32,
+    reorder_at: Instant,
+    rtt: Option<Duration>,
+}
+
+impl Resequencer {
+    /// For packets of at most `buffer_size` bytes.
+    pub fn new(buffer_size: usize) -> Self {
+        Self {
+            buckets: std::iter::repeat_with(Bucket::default).take(BUCKETS.into()).collect(),
+            holding: Vec::new(),
+            links: [Progress::default(); MAX_LINKS],
+            pool: Pool::new(buffer_size, POOL / buffer_size.max(1)),
+            totals: Totals::default(),
+        }
+    }
+
+    /// A datagram of any kind came in on a link of the peer.
+    pub fn on_progress(&mut self, now: Instant, header: &Header, data_sequence: u64) {
+        let link = &mut self.links[usize::from(header.link)];
+        let behind = link.timestamp.wrapping_sub(header.timestamp) % CLOCK;
+        let is_late = link.newest.is_some() && (1..CLOCK / 2).contains(&behind);
+        while link.reorder > 0 && now.since(link.reorder_at) > REORDER_HALF_LIFE {
+            link.reorder /= 2;
+            link.reorder_at += REORDER_HALF_LIFE;
+        }
+        if is_late {
+            if behind >= link.reorder {
+                (link.reorder, link.reorder_at) = (behind, now);
+            }
+        } else {
+            link.timestamp = header.timestamp;
+        }
+        if header.flags & flags::REINJECTED == 0 {
+            link.newest = link.newest.max(Some(data_sequence));
+        }
+    }
+
+    /// Tells the round-trip time of a link of the peer.
+    pub fn set_rtt(&mut self, link: u8, rtt: Duration) {
+        self.links[usize::from(link)].rtt = Some(rtt);
+    }
+
+    /// Takes a packet with its place and adds to `out` what can be delivered now.
+    pub fn insert<'a>(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        data_sequence: u64,
+        body: &'a [u8],
+        out: &mut Vec<Delivery<'a>>,
+    ) {
+        let id = header.order.bucket;
+        let bucket = &mut self.buckets[usize::from(id)];
+        let ahead = header.order.position.wrapping_sub(bucket.next) % POSITIONS;
+        if id == 0 || ahead >= POSITIONS / 2 {
+            self.totals.late += u64::from(id != 0);
+            return out.push(Delivery::Arrived(body));
+        }
+        if ahead == 0 {
+            out.push(Delivery::Arrived(body));
+            bucket.waiting.pop_front();
+            bucket.next = (bucket.next + 1) % POSITIONS;
+            return self.flush(now, id, out);
+        }
+        let packet = if ahead < MAX_AHEAD { self.pool.take() } else { None };
+        let Some(mut packet) = packet else {
+            // No room to wait: what is missing is given up.
+            self.give_up(now, id, ahead, out);
+            out.push(Delivery::Arrived(body));
+            let bucket = &mut self.buckets[usize::from(id)];
+            bucket.next = (bucket.next + 1) % POSITIONS;
+            bucket.waiting.pop_front();
+            return self.flush(now, id, out);
+        };
+        let len = body.len().min(packet.buffer().len());
+        packet.buffer()[..len].copy_from_slice(&body[..len]);
+        packet.set_len(len);
+        let waiting = Waiting {
+            packet,
+            arrived: now,
+            data_sequence,
+            timestamp: header.timestamp,
+            in_flight: header.in_flight,
+        };
+        if bucket.waiting.is_empty() {
+            self.holding.push(id);
+        }
+        let slots = ahead as usize + 1;
+        if bucket.waiting.len() < slots {
+            bucket.waiting.resize_with(slots, || None);
+        }
+        bucket.waiting[ahead as usize] = Some(waiting);
+        self.totals.held += 1;
+    }
+
+    /// Gives up the holes that are proved or too old, and adds to `out` what they held up.
+    pub fn release(&mut self, now: Instant, out: &mut Vec<Delivery<'_>>) {
+        let mut i = 0;
+        while i < self.holding.len() {
+            let id = self.holding[i];
+            while let Some((deadline, hole)) = self.deadline(now, id)
+                && now >= deadline
+            {
+                self.give_up(now, id, hole, out);
+                self.flush(now, id, out);
+            }
+            // A bucket in which nothing waits any more left the list.
+            i += usize::from(self.holding.get(i) == Some(&id));
+        }
+    }
+
+    /// When [`Resequencer::release`] has something to give up even if nothing arrives.
+    pub fn next_timeout(&mut self, now: Instant) -> Option<Instant> {
+        (0..self.holding.len()).filter_map(|i| self.deadline(now, self.holding[i])).map(|(at, _)| at).min()
+    }
+
+    /// When a bucket's first hole is given up, and its length.
+    fn deadline(&mut self, now: Instant, id: u16) -> Option<(Instant, u32)> {
+        let bucket = &self.buckets[usize::from(id)];
+        let hole = bucket.waiting.iter().position(Option::is_some)?;
+        let first = bucket.waiting[hole].as_ref()?;
+        let proved = bucket.proved.or_else(|| self.is_proof(first).then_some(now));
+        let (cap, repair) = self.patience();
+        let capped = first.arrived + cap;
+        let deadline = proved.map_or(capped, |at| capped.min(at + repair));
+        self.buckets[usize::from(id)].proved = proved;
+        Some((deadline, hole as u32))
+    }
+
+    /// Every link that held data when this left has delivered something later.
+    fn is_proof(&self, first: &Waiting) -> bool {
+        let holding = (0..MAX_LINKS).filter(|link| first.in_flight & 1 << link != 0);
+        holding.map(|link| &self.links[link]).all(|link| {
+            let later = link.timestamp.wrapping_sub(first.timestamp) % CLOCK;
+            link.newest.is_some_and(|newest| newest >= first.data_sequence)
+                && later < CLOCK / 2
+                && later >= link.reorder
+        })
+    }
+
+    /// The cap, and how long a repair may take once it is needed.
+    fn patience(&self) -> (Duration, Duration) {
+        let rtt = self.links.iter().filter_map(|link| link.rtt).min().unwrap_or_default();
+        ((rtt * 2).clamp(LEAST_CAP, MOST_CAP), rtt * 3 / 2 + REPAIR_MARGIN)
+    }
+
+    /// Skips the first `count` positions; what waits among them is delivered.
+    fn give_up(&mut self, now: Instant, id: u16, count: u32, out: &mut Vec<Delivery<'_>>) {
+        let bucket = &mut self.buckets[usize::from(id)];
+        for _ in 0..count {
+            match bucket.waiting.pop_front().flatten() {
+                Some(waiting) => {
+                    self.totals.waited_nanos += now.since(waiting.arrived).as_nanos() as u64;
+                    out.push(Delivery::Held(waiting.packet));
+                }
+                None => self.totals.skipped += 1,
+            }
+        }
+        bucket.next = (bucket.next + count) % POSITIONS;
+        bucket.proved = None;
+    }
+
+    /// Delivers what has its turn.
+    fn flush(&mut self, now: Instant, id: u16, out: &mut Vec<Delivery<'_>>) {
+        let bucket = &mut self.buckets[usize::from(id)];
+        while let Some(waiting) = bucket.waiting.pop_front_if(|first| first.is_some()).flatten() {
+            self.totals.waited_nanos += now.since(waiting.arrived).as_nanos() as u64;
+            out.push(Delivery::Held(waiting.packet));
+            bucket.next = (bucket.next + 1) % POSITIONS;
+        }
+        bucket.proved = None;
+        if bucket.waiting.is_empty() {
+            self.holding.retain(|holding| *holding != id);
+        }
+    }
+
+    /// Takes a buffer back.
+    pub fn give_back(&mut self, packet: Packet) {
+        self.pool.put(packet);
+    }
+
+    /// Buffers that are not at home.
+    pub fn buffers_out(&self) -> usize {
+        self.pool.out()
+    }
+
+    /// Sums for `show`.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::wire::{Kind, Order};
+    use proptest::prelude::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(1_000 + ms)
+    }
+
+    /// A packet of bucket 1 that left on `link` at `sent` ms while the links of `mask` held data; its only
+    /// byte tells its position.
+    fn header(link: u8, position: u32, sent: u64, mask: u16, flags: u8) -> Header {
+        Header {
+            kind: Kind::Data,
+            flags,
+            link,
+            epoch: 0,
+            timestamp: at(sent).micros24(),
+            in_flight: mask,
+            sequence: 0,
+            data_sequence: position,
+            order: Order { bucket: 1, position },
+        }
+    }
+
+    const NONE: [u8; 0] = [];
+
+    struct Rig(Resequencer, Vec<u8>);
+
+    impl Rig {
+        fn new() -> Self {
+            let mut resequencer = Resequencer::new(100);
+            resequencer.set_rtt(0, Duration::from_millis(40));
+            Self(resequencer, Vec::new())
+        }
+
+        fn arrive(&mut self, now: u64, header: Header) -> Vec<u8> {
+            let body = [header.order.position as u8];
+            let mut out = Vec::new();
+            self.0.on_progress(at(now), &header, header.data_sequence.into());
+            self.0.insert(at(now), &header, header.data_sequence.into(), &body, &mut out);
+            self.0.release(at(now), &mut out);
+            self.take(out)
+        }
+
+        fn wait(&mut self, now: u64) -> Vec<u8> {
+            let mut out = Vec::new();
+            self.0.release(at(now), &mut out);
+            self.take(out)
+        }
+
+        fn take(&mut self, out: Vec<Delivery<'_>>) -> Vec<u8> {
+            let mut positions = Vec::new();
+            for delivery in out {
+                match delivery {
+                    Delivery::Arrived(bytes) => positions.push(bytes[0]),
+                    Delivery::Held(packet) => {
+                        positions.push(packet.bytes()[0]);
+                        self.0.give_back(packet);
+                    }
+                }
+            }
+            self.1.extend(&positions);
+            positions
+        }
+    }
+
+    #[test]
+    fn in_order_passes_at_once() {
+        let mut rig = Rig::new();
+        assert_eq!(rig.arrive(0, header(0, 0, 0, 1, 0)), [0]);
+        assert_eq!(rig.arrive(1, header(0, 1, 1, 1, 0)), [1]);
+        assert_eq!(rig.0.next_timeout(at(1)), None);
+    }
+
+    #[test]
+    fn a_slower_link_is_waited_for() {
+        let mut rig = Rig::new();
+        rig.arrive(0, header(1, 0, 0, 0, 0));
+        assert_eq!(rig.arrive(20, header(0, 2, 2, 0b10, 0)), NONE);
+        assert_eq!(rig.arrive(50, header(1, 1, 1, 0b10, 0)), [1, 2]);
+        assert_eq!((rig.0.buffers_out(), rig.0.totals().skipped), (0, 0));
+    }
+
+    #[test]
+    fn a_proved_loss_waits_for_its_repair_only() {
+        let mut rig = Rig::new();
+        rig.arrive(0, header(1, 0, 0, 0, 0));
+        // 1 was lost on link 1, which then delivers 3: 1 is not coming by itself.
+        assert_eq!(rig.arrive(20, header(0, 2, 2, 0b10, 0)), NONE);
+        assert_eq!(rig.arrive(23, header(1, 3, 3, 0b11, 0)), NONE);
+        assert_eq!(rig.0.next_timeout(at(23)), Some(at(23 + 75)));
+        assert_eq!(rig.arrive(60, header(0, 1, 58, 0b11, flags::REINJECTED)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn without_a_repair_the_hole_is_given_up_and_a_late_packet_still_delivered() {
+        let mut rig = Rig::new();
+        rig.arrive(0, header(0, 0, 0, 0, 0));
+        assert_eq!(rig.arrive(20, header(0, 2, 2, 1, 0)), NONE);
+        assert_eq!(rig.wait(94), NONE);
+        assert_eq!(rig.wait(95), [2]);
+        assert_eq!(rig.arrive(96, header(0, 1, 90, 1, flags::REINJECTED)), [1]);
+        assert_eq!((rig.0.totals().skipped, rig.0.totals().late), (1, 1));
+    }
+
+    #[test]
+    fn a_link_that_fell_silent_is_waited_for_until_the_cap() {
+        let mut rig = Rig::new();
+        rig.arrive(0, header(0, 0, 0, 0, 0));
+        assert_eq!(rig.arrive(20, header(0, 2, 2, 0b10, 0)), NONE);
+        assert_eq!(rig.wait(119), NONE);
+        assert_eq!(rig.wait(120), [2]);
+    }
+
+    #[test]
+    fn a_link_that_reorders_is_given_its_time() {
+        let mut rig = Rig::new();
+        rig.arrive(10, header(0, 1, 8, 1, 0));
+        assert_eq!(rig.arrive(11, header(0, 0, 2, 1, 0)), [0, 1], "link 0 reorders by 6 ms");
+        assert_eq!(rig.arrive(20, header(0, 3, 20, 1, 0)), NONE);
+        assert_eq!(rig.arrive(24, header(0, 4, 24, 1, 0)), NONE);
+        assert_eq!(rig.0.next_timeout(at(24)), Some(at(120)), "4 ms later is no proof yet");
+        assert_eq!(rig.arrive(27, header(0, 5, 27, 1, 0)), NONE);
+        assert_eq!(rig.0.next_timeout(at(27)), Some(at(27 + 75)));
+    }
+
+    #[test]
+    fn far_ahead_gives_up_at_once_and_nothing_is_lost() {
+        let mut rig = Rig::new();
+        rig.arrive(0, header(0, 0, 0, 1, 0));
+        rig.arrive(0, header(0, 2, 0, 0b10, 0));
+        assert_eq!(rig.arrive(1, header(0, MAX_AHEAD + 5, 1, 1, 0)).len(), 2);
+        assert_eq!(rig.0.buffers_out(), 0);
+    }
+
+    proptest! {
+        /// Whatever arrives, every packet is delivered exactly once, and all buffers come home.
+        #[test]
+        fn every_packet_is_delivered_once(
+            shuffle in proptest::collection::vec((0u32..60, 0u8..3, 0u64..5), 1..300),
+        ) {
+            let mut rig = Rig::new();
+            let (mut now, mut sent) = (0, std::collections::HashSet::new());
+            for (position, link, wait) in shuffle {
+                now += wait;
+                if sent.insert(position) {
+                    rig.arrive(now, header(link, position, now, 0b111, 0));
+                }
+            }
+            rig.wait(now + 1_000);
+            let mut delivered = rig.1.clone();
+            delivered.sort_unstable();
+            let mut expected: Vec<u8> = sent.into_iter().map(|position| position as u8).collect();
+            expected.sort_unstable();
+            prop_assert_eq!(delivered, expected);
+            prop_assert_eq!(rig.0.buffers_out(), 0);
+            prop_assert_eq!(rig.0.next_timeout(at(now + 1_000)), None);
+        }
+    }
+}

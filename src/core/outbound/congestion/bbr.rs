@@ -1,0 +1,320 @@
+//! A model of the path, in the manner of BBRv3 (draft-ietf-ccwg-bbr), bent to what a tunnel needs.
+//!
+//! The standing queue belongs in our own FQ-CoDel, where it is controlled, and not in a modem. So what is in
+//! flight is capped at `bw · (min_rtt + D) + extra_acked`, and the model follows a path whose rate falls within
+//! two round trips: a round that delivered less while the round-trip time was inflated *is* the new rate.
+//! Random loss is no signal; loss is one only where it is massive.
+
+use std::time::Duration;
+
+use super::{Acked, Controller, Lost};
+use crate::core::rtt::{INITIAL_RTT, Rtt};
+use crate::core::units::{Instant, Rate};
+
+/// Datagrams in the initial window (RFC 6928) and in the smallest.
+const INITIAL_WINDOW: u64 = 10;
+const MINIMUM_WINDOW: u64 = 4;
+/// Rounds over which the largest delivery rate counts (BBRv1's filter length).
+const FILTER_ROUNDS: usize = 10;
+/// Doubles the rate each round: 4·ln 2 (draft §5.6.2).
+const STARTUP_GAIN: f64 = 2.77;
+const DRAIN_GAIN: f64 = 0.5;
+/// The queue of an `Up` phase is drained as fast as it was made.
+const DOWN_GAIN: f64 = 0.8;
+const UP_GAIN: f64 = 1.25;
+/// Pacing a little below the estimate keeps its error from making a queue (draft §5.6.2: 1 %).
+const PACING_MARGIN: f64 = 0.99;
+/// Startup ends after so many rounds without growth by [`STARTUP_GROWTH`].
+const STARTUP_ROUNDS: u32 = 3;
+const STARTUP_GROWTH: f64 = 1.25;
+/// `Up` goes on while a round brings so much: a path with five times the rate is filled in eight rounds.
+const UP_GROWTH: f64 = 1.05;
+/// Rounds between two `Up` phases, and at most this long.
+const CRUISE_ROUNDS: u64 = 6;
+const CRUISE_TIME: Duration = Duration::from_secs(1);
+/// Age at which the minimal round-trip time is measured anew (draft §5.6.1), and for how long.
+const MIN_RTT_AGE: Duration = Duration::from_secs(10);
+const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
+/// Least queueing time that may be in flight beyond the minimum: shorter, and jitter would starve the link.
+const MIN_HEADROOM: Duration = Duration::from_millis(8);
+/// A round that lost more than this overruns the path even if no queue was seen: a policer, or a tiny buffer.
+const MASSIVE_LOSS: f64 = 0.15;
+/// Rounds of inflated round-trip time, in spite of less in flight, that make it the new minimum: a handover.
+const JUMP_ROUNDS: u32 = 6;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Startup,
+    Drain,
+    Down,
+    Cruise,
+    Up,
+    ProbeRtt { back_at: Instant },
+}
+
+/// The default controller.
+pub struct Bbr {
+    max_datagram: u64,
+    phase: Phase,
+    phase_since: Instant,
+    phase_round: u64,
+    /// Largest delivery rate of each of the last rounds, bytes per second.
+    rates: [u64; FILTER_ROUNDS],
+    round: u64,
+    /// The round ends when what is sent now has been acknowledged.
+    round_ends: u64,
+    round_rate: u64,
+    round_min_rtt: Duration,
+    round_lost: u64,
+    round_acked: u64,
+    round_app_limited: bool,
+    /// Bandwidth and rounds of the test whether startup or `Up` still brings something.
+    full_bandwidth: u64,
+    full_rounds: u32,
+    min_rtt: Option<Duration>,
+    min_rtt_at: Instant,
+    /// Smallest round-trip time of this phase.
+    phase_min_rtt: Duration,
+    inflated_rounds: u32,
+    /// How much more than `bw · time` acknowledgements bring at once, now and before.
+    extra_acked: [u64; 2],
+    extra_round: u64,
+    epoch_start: Instant,
+    epoch_acked: u64,
+}
+
+impl Bbr {
+    /// A model that knows nothing, for datagrams of at most `max_datagram` bytes.
+    pub fn new(max_datagram: u64) -> Self {
+        Self {
+            max_datagram,
+            phase: Phase::Startup,
+            phase_since: Instant::ZERO,
+            phase_round: 0,
+            rates: [0; FILTER_ROUNDS],
+            round: 0,
+            round_ends: 0,
+            round_rate: 0,
+            round_min_rtt: Duration::MAX,
+            round_lost: 0,
+            round_acked: 0,
+            round_app_limited: true,
+            full_bandwidth: 0,
+            full_rounds: 0,
+            min_rtt: None,
+            min_rtt_at: Instant::ZERO,
+            phase_min_rtt: Duration::MAX,
+            inflated_rounds: 0,
+            extra_acked: [0; 2],
+            extra_round: 0,
+            epoch_start: Instant::ZERO,
+            epoch_acked: 0,
+        }
+    }
+
+    fn bandwidth(&self) -> u64 {
+        self.rates.iter().copied().max().unwrap_or(0)
+    }
+
+    fn min_rtt(&self) -> Duration {
+        self.min_rtt.unwrap_or(INITIAL_RTT)
+    }
+
+    /// D: queueing time that may be in flight beyond the minimal round-trip time.
+    fn headroom(&self) -> Duration {
+        (self.min_rtt() / 4).max(MIN_HEADROOM)
+    }
+
+    fn bytes_in(&self, time: Duration) -> u64 {
+        Rate::from_bytes_per_second(self.bandwidth()).bytes_in(time)
+    }
+
+    fn enter(&mut self, now: Instant, phase: Phase) {
+        (self.phase, self.phase_since, self.phase_round) = (phase, now, self.round);
+        self.phase_min_rtt = Duration::MAX;
+        if phase == Phase::Up {
+            (self.full_bandwidth, self.full_rounds) = (self.bandwidth(), 0);
+        }
+    }
+
+    fn take_rtt(&mut self, now: Instant, rtt: Duration) {
+        self.round_min_rtt = self.round_min_rtt.min(rtt);
+        self.phase_min_rtt = self.phase_min_rtt.min(rtt);
+        if self.min_rtt.is_none_or(|least| rtt <= least) {
+            (self.min_rtt, self.min_rtt_at) = (Some(rtt), now);
+        }
+    }
+
+    fn take_rate(&mut self, acked: &Acked) {
+        let Some(sample) = acked.rate else { return };
+        let rate = sample.rate.bytes_per_second();
+        if !sample.app_limited {
+            self.round_app_limited = false;
+            self.round_rate = self.round_rate.max(rate);
+        }
+        if !sample.app_limited || rate > self.bandwidth() {
+            let slot = &mut self.rates[self.round as usize % FILTER_ROUNDS];
+            *slot = (*slot).max(rate);
+        }
+    }
+
+    /// How far acknowledgements come in lumps (draft §5.5.9).
+    fn take_aggregation(&mut self, now: Instant, bytes: u64) {
+        let expected = self.bytes_in(now.since(self.epoch_start));
+        if self.epoch_acked <= expected {
+            (self.epoch_start, self.epoch_acked) = (now, 0);
+        }
+        self.epoch_acked += bytes;
+        let extra = self.epoch_acked - self.bytes_in(now.since(self.epoch_start)).min(self.epoch_acked);
+        // No lump is longer than what the headroom's own time brings; more would be a queue by another name.
+        let extra = extra.min(self.bytes_in(self.min_rtt().max(MIN_HEADROOM)));
+        self.extra_acked[0] = self.extra_acked[0].max(extra);
+        if self.round >= self.extra_round + FILTER_ROUNDS as u64 {
+            self.extra_acked = [0, self.extra_acked[0]];
+            self.extra_round = self.round;
+        }
+    }
+
+    /// A round trip has passed.
+    fn end_round(&mut self, now: Instant) {
+        let limit = self.min_rtt() + self.headroom();
+        let inflated = self.round_min_rtt != Duration::MAX && self.round_min_rtt > limit;
+        let sent = self.round_lost + self.round_acked;
+        let massive = sent > 20 * self.max_datagram && self.round_lost as f64 > MASSIVE_LOSS * sent as f64;
+        let honest = !self.round_app_limited && self.round_rate > 0;
+        let searching = matches!(self.phase, Phase::Startup);
+        if searching {
+            self.end_startup_round(now, inflated || massive);
+        } else if honest && (inflated || massive) && (self.round_rate as f64) < 0.9 * self.bandwidth() as f64
+        {
+            // There was a queue, or no room for one, so what came through is what the path gives.
+            self.rates = [0; FILTER_ROUNDS];
+            self.rates[self.round as usize % FILTER_ROUNDS] = self.round_rate;
+            self.enter(now, Phase::Down);
+        }
+        self.inflated_rounds = if inflated { self.inflated_rounds + 1 } else { 0 };
+        if self.inflated_rounds >= JUMP_ROUNDS && !searching {
+            // Less in flight did not help: the path has become longer.
+            (self.min_rtt, self.min_rtt_at) = (Some(self.round_min_rtt), now);
+            self.inflated_rounds = 0;
+        }
+        self.round += 1;
+        // Idle rounds tell nothing, so they forget nothing.
+        let kept = if honest { 0 } else { self.bandwidth() };
+        self.rates[self.round as usize % FILTER_ROUNDS] = kept;
+        (self.round_rate, self.round_min_rtt, self.round_app_limited) = (0, Duration::MAX, true);
+        (self.round_lost, self.round_acked) = (0, 0);
+    }
+
+    fn end_startup_round(&mut self, now: Instant, overrun: bool) {
+        let bandwidth = self.bandwidth();
+        if bandwidth as f64 >= STARTUP_GROWTH * self.full_bandwidth as f64 {
+            (self.full_bandwidth, self.full_rounds) = (bandwidth, 0);
+        } else if !self.round_app_limited {
+            self.full_rounds += 1;
+        }
+        if overrun || self.full_rounds >= STARTUP_ROUNDS {
+            self.enter(now, Phase::Drain);
+        }
+    }
+
+    fn next_phase(&mut self, now: Instant, in_flight: u64, round_started: bool) {
+        let target = self.bytes_in(self.min_rtt());
+        let rounds = self.round - self.phase_round;
+        match self.phase {
+            Phase::Startup => {}
+            Phase::Drain | Phase::Down if in_flight <= target || rounds >= 3 => {
+                self.enter(now, Phase::Cruise)
+            }
+            Phase::Drain | Phase::Down => {}
+            Phase::Cruise if rounds >= CRUISE_ROUNDS || now.since(self.phase_since) >= CRUISE_TIME => {
+                self.enter(now, Phase::Up);
+            }
+            Phase::Cruise => {}
+            Phase::Up if round_started && rounds >= 1 => {
+                let grown = self.bandwidth() as f64 >= UP_GROWTH * self.full_bandwidth as f64;
+                self.full_bandwidth = self.full_bandwidth.max(self.bandwidth());
+                self.full_rounds = if grown { 0 } else { self.full_rounds + 1 };
+                // The first round's samples speak of what was sent before it.
+                if self.full_rounds >= 2 {
+                    self.enter(now, Phase::Down);
+                }
+            }
+            Phase::Up => {}
+            Phase::ProbeRtt { back_at } => {
+                if now >= back_at && rounds >= 2 {
+                    // With next to nothing in flight this is the path's own, even if it is more than before.
+                    (self.min_rtt, self.min_rtt_at) = (Some(self.phase_min_rtt), now);
+                    self.enter(now, Phase::Cruise);
+                }
+            }
+        }
+        let searching = matches!(self.phase, Phase::Startup | Phase::ProbeRtt { .. });
+        if !searching && now.since(self.min_rtt_at) > MIN_RTT_AGE {
+            self.enter(now, Phase::ProbeRtt { back_at: now + PROBE_RTT_TIME });
+        }
+    }
+}
+
+impl Controller for Bbr {
+    fn on_ack(&mut self, now: Instant, acked: &Acked, in_flight: u64, _: &Rtt) {
+        if let Some(rtt) = acked.rtt {
+            self.take_rtt(now, rtt);
+        }
+        self.round_acked += acked.bytes;
+        self.take_rate(acked);
+        self.take_aggregation(now, acked.bytes);
+        let round_started = acked.delivered_when_sent >= self.round_ends;
+        if round_started {
+            self.round_ends = acked.delivered;
+            self.end_round(now);
+        }
+        self.next_phase(now, in_flight, round_started);
+    }
+
+    fn on_loss(&mut self, _: Instant, lost: &Lost) {
+        self.round_lost += lost.bytes;
+    }
+
+    fn on_spurious_loss(&mut self, _: Instant) {
+        self.round_lost = self.round_lost.saturating_sub(self.max_datagram);
+    }
+
+    fn window(&self) -> Option<u64> {
+        let least = MINIMUM_WINDOW * self.max_datagram;
+        if self.bandwidth() == 0 || self.min_rtt.is_none() {
+            return Some(INITIAL_WINDOW * self.max_datagram);
+        }
+        let target = self.bytes_in(self.min_rtt());
+        let extra = self.extra_acked[0].max(self.extra_acked[1]);
+        let window = match self.phase {
+            Phase::Startup => (2 * target + extra).max(INITIAL_WINDOW * self.max_datagram),
+            Phase::ProbeRtt { .. } => target / 2,
+            _ => self.bytes_in(self.min_rtt() + self.headroom()) + extra + 2 * self.max_datagram,
+        };
+        Some(window.max(least))
+    }
+
+    fn pacing_rate(&self, rtt: &Rtt) -> Option<Rate> {
+        let gain = match self.phase {
+            Phase::Startup => STARTUP_GAIN,
+            Phase::Drain => DRAIN_GAIN,
+            Phase::Down => DOWN_GAIN,
+            Phase::Up => UP_GAIN,
+            Phase::Cruise | Phase::ProbeRtt { .. } => 1.0,
+        };
+        if self.bandwidth() == 0 {
+            let initial = Rate::of(INITIAL_WINDOW * self.max_datagram, rtt.smoothed())?;
+            return Some(initial.scaled(STARTUP_GAIN));
+        }
+        Some(Rate::from_bytes_per_second(self.bandwidth()).scaled(gain * PACING_MARGIN))
+    }
+
+    fn bandwidth(&self) -> Option<Rate> {
+        Some(Rate::from_bytes_per_second(self.bandwidth())).filter(|rate| rate.bytes_per_second() > 0)
+    }
+
+    fn name(&self) -> &'static str {
+        "bbr"
+    }
+}

@@ -1,0 +1,53 @@
+//! What the sending half tells, and what it is told of arrivals.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use super::link::State;
+use crate::core::units::LinkId;
+
+/// What happened that an operator cares about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A link changed its state.
+    Link {
+        /// Its number.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// The state before.
+        from: State,
+        /// The state now.
+        to: State,
+        /// Why, if it is known.
+        reason: Option<Cow<'static, str>>,
+    },
+    /// The peer is reached at another address than before.
+    Moved {
+        /// Number of the link.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// The new address.
+        remote: SocketAddr,
+    },
+    /// Keys were agreed on with a portal that has (re)started.
+    Joined,
+    /// The peer said that it stops.
+    PeerClosed,
+    /// There is no session, and this is what is known of the reason.
+    Trouble(String),
+}
+
+/// What came in on one link at one time.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    /// The link.
+    pub link: LinkId,
+    /// The largest data sequence number among them.
+    pub newest: u64,
+    /// How many.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}

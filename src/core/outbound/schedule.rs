@@ -1,0 +1,198 @@
+//! What leaves over which link, and when.
+//!
+//! - Repairs and sparse conversations go first, and only over a link that brings them there almost as early
+//!   as the best: their delay is what people feel.
+//! - Backlogged conversations are pulled greedily by every link of the stripe set: the best one and those
+//!   whose extra delay the other portal bridges when it puts conversations back in order.
+
+use std::time::Duration;
+
+use super::link::Link;
+use super::sender::Kept;
+use super::stamp::Stamp;
+use super::train::{Sealing, Train};
+use super::{Outbound, REPAIR_BURST, REPAIR_SHARE};
+use crate::core::packet::Packet;
+use crate::core::units::{Instant, LinkId};
+use crate::core::wire::{HEADER_LEN, Kind, Order, POSITION_BITS, PROBE_LEN, flags};
+
+/// A link is as good as the best for what is urgent if it brings it there within this.
+const AS_GOOD: Duration = Duration::from_millis(2);
+/// A link that much later than the best carries nothing that must be put in order: it could not be waited for.
+const MAX_REORDER_DELAY: Duration = Duration::from_millis(90);
+
+impl Outbound {
+    /// Links that have something to send now, a bit each.
+    pub fn ready(&self, now: Instant) -> u16 {
+        let urgent = self.session && (self.queue.has_sparse() || !self.repairs.is_empty());
+        let backlog = self.session && self.queue.has_backlog();
+        self.each().fold(0, |mask, (id, link)| {
+            let ready = link.has_control()
+                || urgent && self.carries_urgent(id) && link.sender.urgent_credit() > 0
+                || backlog && self.carries_backlog(id) && link.sender.credit(now) > 0;
+            if ready { mask | 1 << id.0 } else { mask }
+        })
+    }
+
+    /// Fills `train` with what the link has to send now. False if that is nothing.
+    ///
+    /// `sealing` is `None` while there are no keys; then only handshakes leave. The caller seals the train.
+    pub fn pull(&mut self, now: Instant, id: LinkId, sealing: Option<Sealing>, train: &mut Train) -> bool {
+        train.clear();
+        if !self.link(id).is_some_and(Link::is_open) {
+            return false;
+        }
+        self.pull_control(now, id, sealing, train);
+        if let Some(sealing) = sealing
+            && self.session
+        {
+            if self.carries_urgent(id) {
+                self.pull_urgent(now, id, sealing, train);
+            }
+            if self.carries_backlog(id) {
+                self.pull_backlog(now, id, sealing, train);
+            }
+        }
+        (train.socket, train.remote) = self.link(id).map_or((None, None), |link| (link.socket, link.remote));
+        !train.is_empty()
+    }
+
+    fn pull_control(&mut self, now: Instant, id: LinkId, sealing: Option<Sealing>, train: &mut Train) {
+        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        if let Some(message) = link.handshake.take() {
+            link.on_sent(now, message.len());
+            train.push_raw(&message);
+        }
+        let Some(sealing) = sealing else { return };
+        let mut stamp = Stamp::new(now, id, 0, sealing, &mut self.data_sequence);
+        // Before the acknowledgement: the peer may learn by it which link that speaks of.
+        while let Some(probe) = link.replies.pop_front() {
+            let reply = link.probe(probe.id).to_bytes();
+            stamp.control(train, link, Kind::ProbeReply, 0, PROBE_LEN).copy_from_slice(&reply);
+        }
+        if let Some(ack) = link.ack.take() {
+            let body = stamp.control(train, link, Kind::Ack, 0, ack.wire_len());
+            ack.write(body);
+        }
+        if let Some(probe) = link.take_probe(now) {
+            let body = stamp.control(train, link, Kind::Probe, flags::ACK_NOW, PROBE_LEN);
+            body.copy_from_slice(&probe.to_bytes());
+            link.sender.on_sent(now, HEADER_LEN + PROBE_LEN + sealing.footer_len, None);
+        }
+        if std::mem::take(&mut link.close_due) {
+            stamp.control(train, link, Kind::Close, 0, 0);
+        }
+    }
+
+    fn pull_urgent(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+        loop {
+            let Some(room) = self.room(id, sealing, train, |link| link.sender.urgent_credit()) else {
+                return;
+            };
+            let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room;
+            if let Some(kept) = self.repairs.pop_front_if(fits) {
+                self.send_again(now, id, sealing, train, kept);
+            } else if let Some(packet) = self.queue.pop_sparse(now, room) {
+                self.send(now, id, sealing, train, packet);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn pull_backlog(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+        let Some(credit) = self.link(id).map(|link| link.sender.credit(now)) else { return };
+        let mut spent = 0;
+        loop {
+            let left = |_: &Link| credit.saturating_sub(spent);
+            let Some(room) = self.room(id, sealing, train, left) else { return };
+            let Some(packet) = self.queue.pop_backlogged(now, room) else { break };
+            spent += (HEADER_LEN + packet.len() + sealing.footer_len) as u64;
+            self.send(now, id, sealing, train, packet);
+        }
+        if !self.queue.has_backlog()
+            && let Some(link) = self.links[id.index()].as_deref_mut()
+        {
+            link.sender.on_app_limited();
+        }
+    }
+
+    /// Longest packet that credit and train have room for; `None` if not even a small one.
+    fn room(
+        &self,
+        id: LinkId,
+        sealing: Sealing,
+        train: &Train,
+        credit: impl Fn(&Link) -> u64,
+    ) -> Option<u64> {
+        let overhead = (HEADER_LEN + sealing.footer_len) as u64;
+        let credit = credit(self.link(id)?).min(train.room() as u64);
+        credit.checked_sub(overhead).filter(|room| *room > 0)
+    }
+
+    fn send(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, packet: Packet) {
+        let in_flight = self.in_flight_mask();
+        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        let order = place(&mut self.positions, &packet);
+        let (data_sequence, bytes) =
+            (self.data_sequence as u32, HEADER_LEN + packet.len() + sealing.footer_len);
+        let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
+        stamp.data(train, link, order, &packet);
+        let kept = if order.bucket != 0 && self.queue.can_spare_buffers() {
+            Some(Kept { packet, order, data_sequence, first_sent: now, repaired: false })
+        } else {
+            self.queue.give_back(packet);
+            None
+        };
+        link.sender.on_sent(now, bytes, kept);
+        self.data_packets += 1;
+        let earned = (bytes as f64 * REPAIR_SHARE) as u64;
+        self.repair_budget = (self.repair_budget + earned).min(REPAIR_BURST);
+    }
+
+    fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
+        let in_flight = self.in_flight_mask();
+        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
+        let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
+        stamp.data_again(train, link, &kept);
+        link.sender.on_sent(now, bytes, Some(Kept { repaired: true, ..kept }));
+        self.repaired += 1;
+    }
+
+    /// Whether the link takes repairs and sparse conversations: it is as good as the best.
+    fn carries_urgent(&self, id: LinkId) -> bool {
+        self.extra_delay(id).is_some_and(|extra| extra <= AS_GOOD)
+    }
+
+    /// Whether the link takes backlogged conversations: it is in the stripe set.
+    pub(super) fn carries_backlog(&self, id: LinkId) -> bool {
+        self.extra_delay(id).is_some_and(|extra| extra <= MAX_REORDER_DELAY)
+    }
+
+    /// How much later than over the best link a packet arrives over this one; `None` if it carries no data.
+    fn extra_delay(&self, id: LinkId) -> Option<Duration> {
+        let delay = |link: &Link| link.sender.rtt().smoothed() / 2;
+        let active = self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
+        let best = active.map(|(_, link)| delay(link)).min()?;
+        let link = self.link(id).filter(|_| self.active & 1 << id.0 != 0)?;
+        Some(delay(link).saturating_sub(best))
+    }
+
+    /// Bit `n`: our link `n` holds unacknowledged ordered data.
+    fn in_flight_mask(&self) -> u16 {
+        let holding = self.each().filter(|(_, link)| link.sender.has_ordered_in_flight());
+        holding.fold(0, |mask, (id, _)| mask | 1 << id.0)
+    }
+}
+
+/// Gives an ordered packet its place; others get none.
+fn place(positions: &mut [u32], packet: &Packet) -> Order {
+    if !packet.ordered {
+        return Order::default();
+    }
+    let next = &mut positions[usize::from(packet.bucket)];
+    let position = *next;
+    *next = (position + 1) % (1 << POSITION_BITS);
+    Order { bucket: packet.bucket, position }
+}

@@ -1,0 +1,90 @@
+//! Writes datagrams into a train.
+
+use super::link::Link;
+use super::sender::Kept;
+use super::train::{Sealing, Train};
+use crate::core::packet::Packet;
+use crate::core::units::{Instant, LinkId};
+use crate::core::wire::{HEADER_LEN, Header, Kind, Order, flags};
+
+/// What the headers of one train have in common.
+pub(super) struct Stamp<'a> {
+    now: Instant,
+    link: LinkId,
+    in_flight: u16,
+    sealing: Sealing,
+    data_sequence: &'a mut u64,
+}
+
+impl<'a> Stamp<'a> {
+    pub(super) fn new(
+        now: Instant,
+        link: LinkId,
+        in_flight: u16,
+        sealing: Sealing,
+        data_sequence: &'a mut u64,
+    ) -> Self {
+        Self { now, link, in_flight, sealing, data_sequence }
+    }
+
+    /// Adds a datagram with a body of `len` bytes, which the caller writes.
+    pub(super) fn control<'t>(
+        &mut self,
+        train: &'t mut Train,
+        link: &mut Link,
+        kind: Kind,
+        flags: u8,
+        len: usize,
+    ) -> &'t mut [u8] {
+        let data_sequence = self.next();
+        self.datagram(train, link, (kind, flags), Order::default(), data_sequence, len)
+    }
+
+    /// Adds a packet that leaves for the first time.
+    pub(super) fn data(&mut self, train: &mut Train, link: &mut Link, order: Order, packet: &Packet) {
+        let data_sequence = self.next();
+        let body = self.datagram(train, link, (Kind::Data, 0), order, data_sequence, packet.len());
+        body.copy_from_slice(packet.bytes());
+    }
+
+    /// Adds a packet that was lost, under the number it had.
+    pub(super) fn data_again(&mut self, train: &mut Train, link: &mut Link, kept: &Kept) {
+        let (kind, len) = ((Kind::Data, flags::REINJECTED), kept.packet.len());
+        let body = self.datagram(train, link, kind, kept.order, kept.data_sequence, len);
+        body.copy_from_slice(kept.packet.bytes());
+    }
+
+    fn next(&mut self) -> u32 {
+        let number = *self.data_sequence;
+        *self.data_sequence += 1;
+        number as u32
+    }
+
+    fn datagram<'t>(
+        &self,
+        train: &'t mut Train,
+        link: &mut Link,
+        (kind, flags): (Kind, u8),
+        order: Order,
+        data_sequence: u32,
+        len: usize,
+    ) -> &'t mut [u8] {
+        let total = HEADER_LEN + len + self.sealing.footer_len;
+        let header = Header {
+            kind,
+            flags,
+            link: self.link.0,
+            epoch: self.sealing.epoch,
+            timestamp: self.now.micros24(),
+            in_flight: self.in_flight,
+            // Only data and probes are acknowledged; the others leave no gaps in the numbers.
+            sequence: link.sender.next_sequence() as u32,
+            data_sequence,
+            order,
+        };
+        link.on_sent(self.now, total);
+        let datagram = train.push(total);
+        header.write(datagram);
+        &mut datagram[HEADER_LEN..HEADER_LEN + len]
+    }
+}
