@@ -17,6 +17,8 @@ use crate::core::wire::{ACK_DELAY_UNIT, Ack, Order};
 const PACKET_THRESHOLD: u64 = 3;
 /// Probe timeouts without an answer that make persistent congestion (RFC 9002 §7.6.1).
 const PERSISTENT_THRESHOLD: u32 = 3;
+/// Doublings of the probe timeout; then it stays, a minute or so.
+const MAX_BACKOFF: u32 = 10;
 /// Largest reordering window in quarters of the minimal RTT, as in RACK (`RACK.reo_wnd_mult`).
 const MAX_REORDER_QUARTERS: u32 = 16;
 /// Most datagrams in a train: what one GSO buffer of 65,507 bytes holds of 1,472-byte datagrams.
@@ -396,7 +398,7 @@ impl Sender {
 
     /// When the present wait for an acknowledgement becomes a probe timeout.
     fn probe_timeout_at(&self) -> Instant {
-        self.waiting_since + self.rtt.probe_timeout(MAX_ACK_DELAY) * (1 << self.pto_count.min(10))
+        self.waiting_since + self.rtt.probe_timeout(MAX_ACK_DELAY) * (1 << self.pto_count)
     }
 
     /// Handles the timers. True when a probe is due: acknowledgements are overdue.
@@ -405,8 +407,13 @@ impl Sender {
             self.detect_losses(now);
         }
         let overdue = self.in_flight > 0 && now >= self.probe_timeout_at();
-        if overdue {
-            self.pto_count += 1;
+        // After a sleep of the machine several are over at once.
+        while self.in_flight > 0 && now >= self.probe_timeout_at() {
+            if self.pto_count < MAX_BACKOFF {
+                self.pto_count += 1;
+            } else {
+                self.waiting_since = now;
+            }
         }
         overdue
     }
@@ -594,6 +601,23 @@ mod tests {
         let second = s.next_timeout().expect("a second one");
         assert_eq!(second.since(at(100)), first.since(at(100)) * 2);
         assert_eq!(s.pto_count(), 1);
+    }
+
+    #[test]
+    fn a_silence_of_hours_and_a_sleep_ask_for_few_timeouts() {
+        for step in [Duration::ZERO, Duration::from_secs(600)] {
+            let mut s = sender();
+            send(&mut s, at(0), 1);
+            ack(&mut s, at(40), 0, &[]);
+            send(&mut s, at(100), 1);
+            let (mut now, mut calls) = (at(100), 0);
+            while now < at(3_600_000) {
+                now = s.next_timeout().expect("a probe timer").max(now) + step;
+                assert!(s.on_timeout(now));
+                calls += 1;
+            }
+            assert!(calls < 60, "{calls}");
+        }
     }
 
     #[test]
