@@ -8,3 +8,4 @@ pub mod core;
 pub mod daemon;
 pub mod process;
 pub mod runtime;
+pub mod sim;

@@ -352,7 +352,8 @@ impl Portal {
     fn on_control(&self, now: Instant, arrival: &Arrival<'_>, fresh: &Fresh<'_>) -> Result<LinkId, Discard> {
         match fresh.header.kind {
             Kind::Ack => {
-                let link = fresh.link.ok_or(Discard::UnknownLink)?;
+                let joined = || self.inbound().link_of(fresh.header.link);
+                let link = fresh.link.or_else(joined).ok_or(Discard::UnknownLink)?;
                 let ack = Ack::read(fresh.body).ok_or(Discard::Malformed)?;
                 let srtt = {
                     let mut outbound = self.outbound();
@@ -610,6 +611,11 @@ impl Portal {
         self.outbound().mtu()
     }
 
+    /// Bytes that wait in the queue, and how many may.
+    pub fn queued(&self) -> (u64, u64) {
+        self.outbound().queued()
+    }
+
     /// Buffers that are not at home: lent, waiting, in flight.
     pub fn buffers_out(&self) -> usize {
         let waiting = self.inbound().buffers_out();
@@ -706,3 +712,6 @@ fn note(heard: &mut Vec<Heard>, link: LinkId, data_sequence: u64, len: usize) {
     known.datagrams += 1;
     known.bytes += len as u64;
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,7 +48,7 @@ pub struct Fresh<'a> {
     pub body: &'a [u8],
     /// Its data sequence number in full.
     pub data_sequence: u64,
-    /// Our link that it belongs to; `None` if that was not agreed on yet, which only probes may do.
+    /// Our link that it belongs to; `None` if that was not agreed on when it was accepted. Never for data.
     pub link: Option<LinkId>,
 }
 
@@ -94,8 +94,8 @@ impl Inbound {
         if matches!(header.kind, Kind::Data | Kind::Probe) {
             peer_link.receiver.on_received(now, header.sequence, header.flags & flags::ACK_NOW != 0);
         }
-        let joining = matches!(header.kind, Kind::Probe | Kind::ProbeReply | Kind::Close);
-        if peer_link.link.is_none() && !joining {
+        // What is no data may come together with the probe or reply by which the link is agreed on.
+        if peer_link.link.is_none() && header.kind == Kind::Data {
             return Err(Discard::UnknownLink);
         }
         Ok(Fresh { header, body: verified.body(), data_sequence, link: peer_link.link })
@@ -130,6 +130,11 @@ impl Inbound {
     pub fn join(&mut self, number: u8, link: LinkId) {
         self.leave(link);
         self.peer_links[usize::from(number)].link = Some(link);
+    }
+
+    /// Our link that the peer's link `number` is; `None` if that was not agreed on.
+    pub fn link_of(&self, number: u8) -> Option<LinkId> {
+        self.peer_links.get(usize::from(number))?.link
     }
 
     /// Our link is no more.

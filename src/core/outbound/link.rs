@@ -108,6 +108,8 @@ pub(super) struct Link {
     /// Data sequence of the newest datagram from it: only a newer one moves its address.
     pub(super) newest: u64,
     probe_id: u16,
+    /// The last probe before the present state: answers to it and older ones say nothing of that state.
+    stale_probe_id: u16,
     /// Probes since the last answer.
     unanswered: u32,
     replies_seen: u8,
@@ -143,6 +145,7 @@ impl Link {
             last_sent: now,
             newest: 0,
             probe_id: 0,
+            stale_probe_id: 0,
             unanswered: 0,
             replies_seen: 0,
             probe_at: None,
@@ -248,7 +251,9 @@ impl Link {
     /// An answer to a probe of ours.
     pub(super) fn on_probe_reply(&mut self, now: Instant, reply: Probe) -> Option<Change> {
         self.hear(reply);
-        if reply.id != self.probe_id {
+        // Not only to the last one: on a long path others leave before the answer comes.
+        let asked = self.probe_id.wrapping_sub(self.stale_probe_id);
+        if reply.id.wrapping_sub(self.stale_probe_id).wrapping_sub(1) >= asked {
             return None;
         }
         self.unanswered = 0;
@@ -384,8 +389,14 @@ impl Link {
             return None;
         }
         self.since = now;
+        self.stale_probe_id = self.probe_id;
         match to {
-            State::Up => (self.probe_at, self.unanswered) = (None, 0),
+            State::Up => {
+                (self.probe_at, self.unanswered) = (None, 0);
+                if from != State::Suspect {
+                    self.sender.renew(now, self.config.algorithm);
+                }
+            }
             State::Suspect => (self.probe_at, self.unanswered) = (Some(now), 0),
             _ => {}
         }

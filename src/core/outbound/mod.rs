@@ -404,6 +404,11 @@ impl Outbound {
         self.queue.buffers_out()
     }
 
+    /// Bytes that wait in the queue, and how many may.
+    pub fn queued(&self) -> (u64, u64) {
+        (self.queue.bytes(), self.queue.limit())
+    }
+
     /// Fills the parts of a snapshot that are known here.
     pub fn snapshot(&self, now: Instant, into: &mut snapshot::Snapshot) {
         into.mtu = self.mtu().into();

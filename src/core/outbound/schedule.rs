@@ -65,13 +65,14 @@ impl Outbound {
         }
         let Some(sealing) = sealing else { return };
         let mut stamp = Stamp::new(now, id, 0, sealing, &mut self.data_sequence);
-        if let Some(ack) = link.ack.take() {
-            let body = stamp.control(train, link, Kind::Ack, 0, ack.wire_len());
-            ack.write(body);
-        }
+        // Before the acknowledgement: the peer may learn by it which link that speaks of.
         while let Some(probe) = link.replies.pop_front() {
             let reply = link.probe(probe.id).to_bytes();
             stamp.control(train, link, Kind::ProbeReply, 0, PROBE_LEN).copy_from_slice(&reply);
+        }
+        if let Some(ack) = link.ack.take() {
+            let body = stamp.control(train, link, Kind::Ack, 0, ack.wire_len());
+            ack.write(body);
         }
         if let Some(probe) = link.take_probe(now) {
             let body = stamp.control(train, link, Kind::Probe, flags::ACK_NOW, PROBE_LEN);

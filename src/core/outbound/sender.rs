@@ -17,6 +17,8 @@ use crate::core::wire::{ACK_DELAY_UNIT, Ack, Order};
 const PACKET_THRESHOLD: u64 = 3;
 /// Probe timeouts without an answer that make persistent congestion (RFC 9002 §7.6.1).
 const PERSISTENT_THRESHOLD: u32 = 3;
+/// Doublings of the probe timeout; then it stays, a minute or so.
+const MAX_BACKOFF: u32 = 10;
 /// Largest reordering window in quarters of the minimal RTT, as in RACK (`RACK.reo_wnd_mult`).
 const MAX_REORDER_QUARTERS: u32 = 16;
 /// Most datagrams in a train: what one GSO buffer of 65,507 bytes holds of 1,472-byte datagrams.
@@ -107,6 +109,8 @@ pub struct Sender {
     app_limited_until: u64,
     last_rate: Option<Rate>,
     controller: Box<dyn Controller>,
+    /// Losses of what was sent before are no news of the path's capacity, see [`Sender::renew`].
+    controlled_since: Instant,
     pacer: Pacer,
     max_datagram: u64,
     totals: Totals,
@@ -139,6 +143,7 @@ impl Sender {
             app_limited_until: 0,
             last_rate: None,
             controller: algorithm.controller(max_datagram),
+            controlled_since: now,
             pacer: Pacer::default(),
             max_datagram,
             totals: Totals::default(),
@@ -354,15 +359,17 @@ impl Sender {
             self.in_flight -= u64::from(sent.bytes);
             self.ordered_in_flight -= u64::from(sent.ordered);
             self.lost.extend(sent.kept.take());
-            lost.bytes += u64::from(sent.bytes);
-            lost.newest_sent = lost.newest_sent.max(sent.time);
-            oldest.get_or_insert(sent.time);
             count += 1;
+            if sent.time >= self.controlled_since {
+                lost.bytes += u64::from(sent.bytes);
+                lost.newest_sent = lost.newest_sent.max(sent.time);
+                oldest.get_or_insert(sent.time);
+            }
         }
+        self.totals.lost += count;
         if let Some(oldest) = oldest {
             let span = lost.newest_sent.since(oldest);
             lost.persistent = span > self.rtt.probe_timeout(MAX_ACK_DELAY) * PERSISTENT_THRESHOLD;
-            self.totals.lost += count;
             self.controller.on_loss(now, &lost);
         }
         self.forget(now);
@@ -396,7 +403,7 @@ impl Sender {
 
     /// When the present wait for an acknowledgement becomes a probe timeout.
     fn probe_timeout_at(&self) -> Instant {
-        self.waiting_since + self.rtt.probe_timeout(MAX_ACK_DELAY) * (1 << self.pto_count.min(10))
+        self.waiting_since + self.rtt.probe_timeout(MAX_ACK_DELAY) * (1 << self.pto_count)
     }
 
     /// Handles the timers. True when a probe is due: acknowledgements are overdue.
@@ -405,8 +412,13 @@ impl Sender {
             self.detect_losses(now);
         }
         let overdue = self.in_flight > 0 && now >= self.probe_timeout_at();
-        if overdue {
-            self.pto_count += 1;
+        // After a sleep of the machine several are over at once.
+        while self.in_flight > 0 && now >= self.probe_timeout_at() {
+            if self.pto_count < MAX_BACKOFF {
+                self.pto_count += 1;
+            } else {
+                self.waiting_since = now;
+            }
         }
         overdue
     }
@@ -431,6 +443,13 @@ impl Sender {
             base: next_sequence,
             ..Self::new(now, algorithm, self.max_datagram)
         };
+    }
+
+    /// Begins anew with congestion control alone: the link comes up. What was measured of the path by probes
+    /// stays, but those that were lost while it was down say nothing of its capacity.
+    pub fn renew(&mut self, now: Instant, algorithm: Algorithm) {
+        self.controller = algorithm.controller(self.max_datagram);
+        self.controlled_since = now;
     }
 
     /// Tells the longest datagram of the link, bytes.
@@ -590,6 +609,23 @@ mod tests {
     }
 
     #[test]
+    fn a_silence_of_hours_and_a_sleep_ask_for_few_timeouts() {
+        for step in [Duration::ZERO, Duration::from_secs(600)] {
+            let mut s = sender();
+            send(&mut s, at(0), 1);
+            ack(&mut s, at(40), 0, &[]);
+            send(&mut s, at(100), 1);
+            let (mut now, mut calls) = (at(100), 0);
+            while now < at(3_600_000) {
+                now = s.next_timeout().expect("a probe timer").max(now) + step;
+                assert!(s.on_timeout(now));
+                calls += 1;
+            }
+            assert!(calls < 60, "{calls}");
+        }
+    }
+
+    #[test]
     fn an_ack_of_what_was_never_sent_is_ignored() {
         let mut s = sender();
         send(&mut s, at(0), 1);
@@ -614,6 +650,18 @@ mod tests {
         assert_eq!((s.in_flight(), s.next_sequence(), s.totals().lost), (0, 4, 4));
         send(&mut s, at(10), 1);
         assert_eq!(ack(&mut s, at(50), 4, &[]).acked, 1);
+    }
+
+    #[test]
+    fn what_was_lost_before_the_link_came_up_does_not_slow_it() {
+        let mut s = sender();
+        for ms in [0, 1_000, 2_000, 4_000, 8_000] {
+            send(&mut s, at(ms), 1);
+        }
+        s.renew(at(8_040), Algorithm::NewReno);
+        let fresh = s.controller().window();
+        assert_eq!(ack(&mut s, at(8_040), 4, &[0, 1, 2, 3]), Outcome { acked: 1, lost: 4 });
+        assert!(s.controller().window() >= fresh, "{:?}", s.controller().window());
     }
 
     #[test]

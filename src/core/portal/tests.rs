@@ -1,0 +1,133 @@
+//! Two portals that hand each other their datagrams, one instant after the other.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::core::outbound::congestion::Algorithm;
+
+struct Fixed(u8);
+
+impl Entropy for Fixed {
+    fn wall_nanos(&mut self) -> u64 {
+        self.0 += 1;
+        u64::from(self.0)
+    }
+
+    fn random(&mut self) -> [u8; 32] {
+        self.0 += 1;
+        [self.0; 32]
+    }
+}
+
+const LISTENER: SocketId = SocketId(9);
+
+/// Receiving socket, source, and datagrams of a train.
+type Sent = (SocketId, SocketAddr, Vec<Vec<u8>>);
+
+/// A portal that opens links to one that listens, all of equal delay.
+struct Pair {
+    portals: [Portal; 2],
+    entropies: [Fixed; 2],
+    now: Instant,
+}
+
+impl Pair {
+    fn new(links: u8) -> Self {
+        let mut entropies = [Fixed(0), Fixed(100)];
+        let config = PortalConfig { psk: [7; 32], manner: Manner::Mac, buffer_size: 2_000 };
+        let portals = [0, 1].map(|i| Portal::new(Instant::ZERO, &config, &mut entropies[i]));
+        let link = LinkConfig {
+            name: "peer".to_owned(),
+            section: 1,
+            method: "udp",
+            algorithm: Algorithm::NewReno,
+            metric: None,
+            keep_alive: None,
+        };
+        for number in 0..links {
+            let id = portals[0].add_link(Instant::ZERO, link.clone()).expect("there is room");
+            let target = ([10, 0, 0, 2], 7_000).into();
+            portals[0].open(Instant::ZERO, id, SocketId(number.into()), target, 1_472);
+        }
+        portals[1].listen(LISTENER, link, 1_452);
+        Self { portals, entropies, now: Instant::ZERO }
+    }
+
+    /// Lets `time` pass; a datagram takes `delay`, a multiple of 10 ms.
+    fn run(&mut self, time: Duration, delay: Duration) {
+        let until = self.now + time;
+        let mut way = VecDeque::new();
+        while self.now < until {
+            for i in [0, 1] {
+                let arrival = self.now + delay;
+                way.extend(self.send(i).into_iter().map(|sent| (arrival, 1 - i, sent)));
+            }
+            self.now += MS * 10;
+            while way.front().is_some_and(|(at, ..)| *at <= self.now) {
+                let (_, to, (socket, source, datagrams)) = way.pop_front().expect("looked at");
+                self.receive(to, socket, source, &datagrams);
+            }
+        }
+    }
+
+    fn send(&mut self, i: usize) -> Vec<Sent> {
+        let portal = &self.portals[i];
+        portal.on_timeout(self.now, &mut self.entropies[i], &mut |_| {});
+        let (mut train, mut sent) = (Train::default(), Vec::new());
+        for link in (0..16).map(LinkId) {
+            while portal.pull(self.now, link, &mut train) {
+                let datagrams = train.datagrams().map(<[u8]>::to_vec).collect();
+                let own = train.socket().map_or(0, |socket| socket.0 as u16);
+                let port = if i == 0 { 4_000 + own } else { 7_000 };
+                let there = train.remote().map_or(0, |remote| remote.port());
+                let socket = if i == 0 { LISTENER } else { SocketId((there - 4_000).into()) };
+                sent.push((socket, ([10, 0, 0, i as u8 + 1], port).into(), datagrams));
+            }
+        }
+        sent
+    }
+
+    fn receive(&mut self, i: usize, socket: SocketId, source: SocketAddr, datagrams: &[Vec<u8>]) {
+        let (discards, entropy) = (Discards::default(), &mut self.entropies[i]);
+        let arrival = Arrival { socket, source, discards: &discards };
+        let bytes = datagrams.iter().map(|datagram| &datagram[..]);
+        let effects = self.portals[i].receive(self.now, entropy, &arrival, bytes, &mut |_| {});
+        for answer in effects.answers {
+            let (back, from) = match i {
+                0 => (LISTENER, ([10, 0, 0, 1], 4_000 + socket.0 as u16)),
+                _ => (SocketId((source.port() - 4_000).into()), ([10, 0, 0, 2], 7_000)),
+            };
+            self.receive(1 - i, back, from.into(), &[answer]);
+        }
+    }
+
+    fn link(&self, i: usize, link: usize) -> snapshot::Link {
+        self.portals[i].snapshot(self.now).links[link].clone()
+    }
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn links_come_up_measured_and_without_a_discarded_datagram() {
+    let mut pair = Pair::new(2);
+    pair.run(MS * 200, MS * 10);
+    for (i, link) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let link = pair.link(i, link);
+        assert_eq!((&link.state[..], link.srtt_ms), ("up", Some(20.0)), "{link:?}");
+    }
+    for portal in &pair.portals {
+        let discards = portal.snapshot(pair.now).discards;
+        let mut reasons = discards.keys().filter(|reason| *reason != "stale_handshake");
+        assert_eq!(reasons.next(), None, "{discards:?}");
+    }
+}
+
+#[test]
+fn a_link_comes_up_however_long_its_round_trip() {
+    let mut pair = Pair::new(1);
+    pair.run(MS * 6_000, MS * 400);
+    for i in [0, 1] {
+        assert_eq!(pair.link(i, 0).state, "up");
+    }
+}

@@ -1,0 +1,279 @@
+//! Several links as one: the sum of their rates, whatever they are like.
+//!
+//! ```text
+//!   hosts ── local portal ══ 1 … n emulated links ══ remote portal ── hosts      (virtual time)
+//! ```
+
+use netcombiner::sim::End::{Local, Remote};
+use netcombiner::sim::Setup;
+use netcombiner::sim::scenario::Bound::{AtLeast, AtMost, Exactly};
+use netcombiner::sim::scenario::Measure::*;
+use netcombiner::sim::scenario::Step::*;
+use netcombiner::sim::scenario::{ms, play, s};
+use netcombiner::sim::traffic::{Control, FULL, Load};
+use netcombiner::sim::wire::{Conditions, Loss};
+
+const BULK: Load = Load::Bulk { size: FULL };
+const CUBIC: Load = Load::Tcp { control: Control::Cubic, segments: None };
+
+#[test]
+fn all_links_come_up_within_a_few_round_trips() {
+    let paths = [Conditions::new(20.0, 20.0), Conditions::new(10.0, 40.0), Conditions::new(5.0, 60.0)];
+    // Handshake, first probe with a joining answer: the slowest round trip twice, and a timer's grain.
+    play(Setup::new(1, paths), &[Within(ms(260), LinksUp(Remote), Exactly(3.0)), Start]);
+}
+
+#[test]
+fn two_equal_links_carry_their_sum() {
+    let link = Conditions::new(20.0, 20.0);
+    play(
+        Setup::new(1, [link.clone(), link]),
+        &[
+            Start,
+            Offer(Local, BULK),
+            Run(s(2)),
+            Mark,
+            Run(s(10)),
+            Check(ShareOfSum(Local), AtLeast(0.85)),
+            Check(ShareOfBest(Local), AtLeast(0.95)),
+        ],
+    );
+}
+
+#[test]
+fn two_unequal_links_carry_their_sum() {
+    play(
+        Setup::new(2, [Conditions::new(40.0, 10.0), Conditions::new(8.0, 60.0)]),
+        &[
+            Start,
+            Offer(Local, BULK),
+            Run(s(2)),
+            Mark,
+            Run(s(10)),
+            Check(ShareOfSum(Local), AtLeast(0.85)),
+            Check(ShareOfBest(Local), AtLeast(0.95)),
+        ],
+    );
+}
+
+#[test]
+fn both_directions_are_filled_at_once() {
+    let asymmetric = [Conditions::new(10.0, 15.0), Conditions::new(20.0, 15.0)];
+    let mut setup = Setup::new(3, []);
+    setup.paths = vec![asymmetric.clone(), asymmetric];
+    play(
+        setup,
+        &[
+            Start,
+            Offer(Local, BULK),
+            Offer(Remote, BULK),
+            Run(s(3)),
+            Mark,
+            Run(s(10)),
+            // NewReno's linear growth: the acknowledgements of this direction wait in the other's queue.
+            Check(ShareOfSum(Local), AtLeast(0.65)),
+            Check(ShareOfSum(Remote), AtLeast(0.85)),
+        ],
+    );
+}
+
+#[test]
+fn a_download_does_not_drown_in_its_acknowledgements() {
+    let mut setup = Setup::new(4, []);
+    setup.paths = vec![[Conditions::new(1.0, 15.0), Conditions::new(50.0, 15.0)]];
+    play(
+        setup,
+        &[
+            Start,
+            Offer(Remote, BULK),
+            Run(s(3)),
+            Mark,
+            Run(s(10)),
+            Check(ShareOfSum(Remote), AtLeast(0.85)),
+            Check(Carried(Local, 0), AtMost(0.4)),
+        ],
+    );
+}
+
+#[test]
+fn one_tcp_connection_alone_on_one_link_is_not_slowed_much() {
+    play(
+        Setup::new(5, [Conditions::new(20.0, 20.0)]),
+        &[Start, Offer(Local, CUBIC), Run(s(3)), Mark, Run(s(10)), Check(ShareOfSum(Local), AtLeast(0.85))],
+    );
+}
+
+#[test]
+fn one_tcp_connection_gains_from_a_second_equal_link() {
+    let link = Conditions::new(20.0, 20.0);
+    play(
+        Setup::new(6, [link.clone(), link]),
+        &[Start, Offer(Local, CUBIC), Run(s(3)), Mark, Run(s(10)), Check(ShareOfBest(Local), AtLeast(0.95))],
+    );
+}
+
+#[test]
+fn one_tcp_connection_over_unequal_links() {
+    play(
+        Setup::new(7, [Conditions::new(20.0, 10.0), Conditions::new(20.0, 30.0)]),
+        &[Start, Offer(Local, CUBIC), Run(s(3)), Mark, Run(s(10)), Check(ShareOfBest(Local), AtLeast(0.3))],
+    );
+}
+
+#[test]
+fn loss_costs_newreno_what_the_square_root_law_says() {
+    let lossy = Conditions::new(20.0, 20.0).loss(Loss::Random(0.01));
+    play(
+        Setup::new(8, [lossy.clone(), lossy]),
+        &[
+            Start,
+            Offer(Local, BULK),
+            Run(s(2)),
+            Mark,
+            Run(s(30)),
+            // Mathis: 1464 bytes, 41 ms, 1 %: 3.5 Mbit/s a link.
+            Check(Goodput(Local), AtLeast(5.0)),
+        ],
+    );
+}
+
+#[test]
+fn bursts_of_loss_on_one_link_leave_the_other_alone() {
+    let bursts = Conditions::new(20.0, 20.0).loss(Loss::Bursts { begin: 0.002, end: 0.1 });
+    play(
+        Setup::new(9, [Conditions::new(20.0, 20.0), bursts]),
+        &[Start, Offer(Local, BULK), Run(s(2)), Mark, Run(s(30)), Check(ShareOfBest(Local), AtLeast(1.05))],
+    );
+}
+
+#[test]
+fn reordering_on_a_link_is_learned_and_costs_little() {
+    let shuffled = Conditions::new(20.0, 20.0).reordering(10.0);
+    play(
+        Setup::new(10, [shuffled.clone(), shuffled]),
+        &[
+            Start,
+            Offer(Local, BULK),
+            Run(s(5)),
+            Mark,
+            Run(s(10)),
+            Check(Reordered(0), AtLeast(0.05)),
+            Check(ShareOfSum(Local), AtLeast(0.85)),
+        ],
+    );
+}
+
+#[test]
+fn duplicates_by_the_network_arrive_once() {
+    let twice = Conditions::new(20.0, 20.0).duplicate(0.1).reordering(5.0);
+    play(
+        Setup::new(11, [twice.clone(), twice]),
+        &[
+            Start,
+            Offer(Local, BULK),
+            Run(s(5)),
+            Check(DiscardsFor(Remote, "replayed"), AtLeast(1_000.0)),
+            Check(ShareOfSum(Local), AtLeast(0.75)),
+        ],
+    );
+}
+
+#[test]
+fn a_rate_step_is_followed() {
+    let (slow, fast) = (Conditions::new(5.0, 20.0), Conditions::new(30.0, 20.0));
+    play(
+        Setup::new(12, [Conditions::new(10.0, 20.0), fast.clone()]),
+        &[
+            Start,
+            Offer(Local, BULK),
+            Run(s(5)),
+            Change(1, slow),
+            Run(s(2)),
+            Mark,
+            Run(s(5)),
+            Check(ShareOfSum(Local), AtLeast(0.85)),
+            Change(1, fast),
+            Run(s(10)),
+            Mark,
+            Run(s(5)),
+            Check(ShareOfSum(Local), AtLeast(0.7)),
+        ],
+    );
+}
+
+#[test]
+fn a_satellite_round_trip_of_600_ms_is_filled() {
+    play(
+        Setup::new(13, [Conditions::new(20.0, 300.0).queue_ms(600.0)]),
+        &[Start, Offer(Local, BULK), Run(s(10)), Mark, Run(s(10)), Check(ShareOfSum(Local), AtLeast(0.8))],
+    );
+}
+
+#[test]
+fn a_satellite_beside_a_fast_link_takes_nothing_away() {
+    play(
+        Setup::new(14, [Conditions::new(30.0, 15.0), Conditions::new(20.0, 300.0).queue_ms(600.0)]),
+        &[Start, Offer(Local, BULK), Run(s(15)), Mark, Run(s(15)), Check(ShareOfBest(Local), AtLeast(1.2))],
+    );
+}
+
+#[test]
+fn sixteen_links_carry_their_sum() {
+    let paths = (0..16).map(|i| Conditions::new(1.0 + 0.5 * f64::from(i), 5.0 + 4.0 * f64::from(i)));
+    play(
+        Setup::new(15, paths),
+        &[Start, Offer(Local, BULK), Run(s(5)), Mark, Run(s(5)), Check(ShareOfSum(Local), AtLeast(0.85))],
+    );
+}
+
+#[test]
+fn a_light_load_loses_nothing_and_is_not_held_up() {
+    play(
+        Setup::new(16, [Conditions::new(20.0, 20.0), Conditions::new(20.0, 25.0)]),
+        &[
+            Start,
+            Offer(Local, Load::Voice),
+            Offer(Remote, Load::Rate { per_second: 100.0, size: 1_000 }),
+            Offer(Local, Load::Ping(ms(100))),
+            Run(s(10)),
+            Hush,
+            Run(s(1)),
+            Check(Lost(0), Exactly(0.0)),
+            Check(Lost(1), Exactly(0.0)),
+            Check(Lost(2), Exactly(0.0)),
+            Check(Delay(0, 100.0), AtMost(27.0)),
+            Check(Delay(2, 100.0), AtMost(54.0)),
+        ],
+    );
+}
+
+#[test]
+fn a_packet_that_is_too_long_comes_back_as_an_error() {
+    play(
+        Setup::new(17, [Conditions::new(20.0, 20.0)]),
+        &[
+            Start,
+            Offer(Local, Load::Rate { per_second: 10.0, size: 1_437 }),
+            Run(ms(950)),
+            Check(Bounced(Local), Exactly(10.0)),
+            Offer(Local, Load::Rate { per_second: 10.0, size: 1_436 }),
+            Run(ms(950)),
+            Hush,
+            Run(s(1)),
+            Check(Lost(1), Exactly(0.0)),
+        ],
+    );
+}
+
+#[test]
+fn a_run_repeats_to_the_bit() {
+    let run = |seed| {
+        let paths = [Conditions::new(20.0, 20.0).reordering(5.0), Conditions::new(10.0, 40.0)];
+        let paths = paths.map(|path| path.loss(Loss::Random(0.01)));
+        play(Setup::new(seed, paths), &[Start, Offer(Local, CUBIC), Offer(Remote, BULK), Run(s(3))])
+            .net
+            .digest
+    };
+    assert_eq!(run(18), run(18));
+    assert_ne!(run(18), run(19));
+}
