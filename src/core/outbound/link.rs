@@ -29,6 +29,8 @@ const MAX_PROBE_WAIT: Duration = Duration::from_secs(2);
 const MAX_DOWN_PROBE_WAIT: Duration = Duration::from_secs(5);
 /// Answers that a lost link must give before it carries data again.
 const REPLIES_TO_RETURN: u8 = 3;
+/// Silence after which a hint suffices to ask: who replays recordings makes us send no more than that.
+const DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// Most probe replies waiting to leave; a peer that asks faster asks in vain.
 const MAX_REPLIES: usize = 4;
 
@@ -233,6 +235,13 @@ impl Link {
         self.last_received = now;
         self.received_packets += datagrams;
         self.received_bytes += bytes;
+    }
+
+    /// Somebody says that the peer is not what it was: find out, if it has been silent.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        if self.state == State::Up && self.is_open() && now.since(self.last_received) >= DOUBT_AFTER {
+            self.probe_due = true;
+        }
     }
 
     /// The peer asks whether the link works.

@@ -270,6 +270,11 @@ impl Outbound {
         any
     }
 
+    /// The peer may not be what it was: ask it on every link that nothing came from lately.
+    pub fn doubt(&mut self, now: Instant) {
+        self.links.iter_mut().flatten().for_each(|link| link.doubt(now));
+    }
+
     /// This portal stops: say so on every link.
     pub fn close(&mut self) {
         self.links.iter_mut().flatten().for_each(|link| link.close_due = true);
