@@ -46,6 +46,10 @@ const QUEUE_TIME: Duration = Duration::from_millis(200);
 /// Bounds of the queue in bytes, while the rate is not known or very high.
 const QUEUE_MIN: u64 = 256 << 10;
 const QUEUE_MAX: u64 = 8 << 20;
+/// While the rate is still being found out, the queue holds what a sender's slow start is ahead of ours …
+const QUEUE_SEARCHING: u64 = 2 << 20;
+/// … and it may stand for so long: a drop would end that sender's slow start too early, for many seconds.
+const SEARCHING_TARGET: Duration = Duration::from_millis(300);
 /// Bytes of all buffers: a full queue, and what is in flight over 350 ms at 500 Mbit/s. Made when needed.
 const POOL: usize = 32 << 20;
 /// Repairs may take this share of the bytes sent, and so many at once after a quiet time.
@@ -96,7 +100,7 @@ impl Outbound {
         Self {
             links: Default::default(),
             sequences: [0; MAX_LINKS],
-            queue: Queue::new(Pool::new(buffer_size, buffers), QUEUE_MIN),
+            queue: Queue::new(Pool::new(buffer_size, buffers), QUEUE_SEARCHING),
             classifier: Classifier::new(seed),
             repairs: VecDeque::new(),
             repair_budget: REPAIR_BURST,
@@ -489,8 +493,17 @@ impl Outbound {
     fn tune_queue(&mut self) {
         let rates = self.each().filter_map(|(_, link)| link.sender.rate());
         let held: u64 = rates.map(|rate| rate.bytes_in(QUEUE_TIME)).sum();
-        self.queue.set_limit(held.clamp(QUEUE_MIN, QUEUE_MAX));
+        let searching = {
+            let mut active = self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
+            active.any(|(_, link)| link.sender.controller().is_searching())
+        };
+        let least = if searching { QUEUE_SEARCHING } else { QUEUE_MIN };
+        self.queue.set_limit(held.clamp(least, QUEUE_MAX));
         let slowest = self.slowest_srtt();
+        if searching {
+            let tolerance = Tolerance { target: SEARCHING_TARGET, interval: SEARCHING_TARGET };
+            return self.queue.set_tolerance(tolerance);
+        }
         // A sender that halves its rate or so must not leave the links idle: cubic's 0.7 needs 0.43 round trips.
         let (target, interval) = ((slowest / 2).max(MIN_TARGET), (slowest * 2).max(MIN_INTERVAL));
         self.queue.set_tolerance(Tolerance { target, interval });

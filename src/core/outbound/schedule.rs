@@ -28,7 +28,7 @@ impl Outbound {
         let backlog = self.session && self.queue.has_backlog();
         self.each().fold(0, |mask, (id, link)| {
             let ready = link.has_control()
-                || urgent && self.carries_urgent(id) && link.sender.urgent_credit() > 0
+                || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
                 || backlog && self.carries_backlog(id) && link.sender.credit(now) > 0;
             if ready { mask | 1 << id.0 } else { mask }
         })
@@ -46,7 +46,7 @@ impl Outbound {
         if let Some(sealing) = sealing
             && self.session
         {
-            if self.carries_urgent(id) {
+            if self.carries_urgent(now, id) {
                 self.pull_urgent(now, id, sealing, train);
             }
             if self.carries_backlog(id) {
@@ -161,18 +161,19 @@ impl Outbound {
     }
 
     /// Whether the link takes repairs and sparse conversations: it is as good as the best.
-    fn carries_urgent(&self, id: LinkId) -> bool {
-        self.extra_delay(id).is_some_and(|extra| extra <= AS_GOOD)
+    fn carries_urgent(&self, now: Instant, id: LinkId) -> bool {
+        // What is urgent is not held back by the pacer, but what left before is still on its way there.
+        self.extra_delay(id, |link| link.sender.paced_for(now) + half_rtt(link))
+            .is_some_and(|extra| extra <= AS_GOOD)
     }
 
     /// Whether the link takes backlogged conversations: it is in the stripe set.
     pub(super) fn carries_backlog(&self, id: LinkId) -> bool {
-        self.extra_delay(id).is_some_and(|extra| extra <= MAX_REORDER_DELAY)
+        self.extra_delay(id, half_rtt).is_some_and(|extra| extra <= MAX_REORDER_DELAY)
     }
 
     /// How much later than over the best link a packet arrives over this one; `None` if it carries no data.
-    fn extra_delay(&self, id: LinkId) -> Option<Duration> {
-        let delay = |link: &Link| link.sender.rtt().smoothed() / 2;
+    fn extra_delay(&self, id: LinkId, delay: impl Fn(&Link) -> Duration) -> Option<Duration> {
         let active = self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
         let best = active.map(|(_, link)| delay(link)).min()?;
         let link = self.link(id).filter(|_| self.active & 1 << id.0 != 0)?;
@@ -184,6 +185,11 @@ impl Outbound {
         let holding = self.each().filter(|(_, link)| link.sender.has_ordered_in_flight());
         holding.fold(0, |mask, (id, _)| mask | 1 << id.0)
     }
+}
+
+/// Half a round trip stands for the one-way delay.
+fn half_rtt(link: &Link) -> Duration {
+    link.sender.rtt().smoothed() / 2
 }
 
 /// Gives an ordered packet its place; others get none.

@@ -192,6 +192,11 @@ impl Sender {
         (room && !self.pacer.is_open(now)).then(|| self.pacer.next())
     }
 
+    /// How long the pacer stays closed.
+    pub fn paced_for(&self, now: Instant) -> Duration {
+        self.pacer.next().since(now)
+    }
+
     /// Records the transmission that [`Sender::next_sequence`] numbered.
     pub fn on_sent(&mut self, now: Instant, bytes: usize, kept: Option<Kept>) {
         if self.in_flight == 0 {

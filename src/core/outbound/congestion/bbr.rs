@@ -314,6 +314,10 @@ impl Controller for Bbr {
         Some(Rate::from_bytes_per_second(self.bandwidth())).filter(|rate| rate.bytes_per_second() > 0)
     }
 
+    fn is_searching(&self) -> bool {
+        self.phase == Phase::Startup
+    }
+
     fn name(&self) -> &'static str {
         "bbr"
     }

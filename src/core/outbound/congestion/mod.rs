@@ -98,6 +98,9 @@ pub trait Controller: Send {
         None
     }
 
+    /// The path's rate is still being found out: a queue before it is no sign that it is full.
+    fn is_searching(&self) -> bool;
+
     /// The name in configuration and `show`.
     fn name(&self) -> &'static str;
 }

@@ -92,6 +92,10 @@ impl Controller for NewReno {
         Some(Rate::of(self.window, rtt.smoothed())?.scaled(gain))
     }
 
+    fn is_searching(&self) -> bool {
+        self.window < self.threshold
+    }
+
     fn name(&self) -> &'static str {
         "newreno"
     }

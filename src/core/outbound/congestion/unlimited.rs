@@ -22,6 +22,10 @@ impl Controller for Unlimited {
         None
     }
 
+    fn is_searching(&self) -> bool {
+        false
+    }
+
     fn name(&self) -> &'static str {
         "none"
     }
