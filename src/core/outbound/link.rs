@@ -300,6 +300,9 @@ impl Link {
                 self.probe_due = true;
                 if self.is_silent(now) || self.sender.pto_count() >= DEAF_AFTER {
                     change = self.enter(now, State::Suspect, Some("no answer".into()));
+                    if stand_in {
+                        self.sender.hand_over();
+                    }
                 }
             }
             State::Up if self.keep_alive_at().is_some_and(|at| now >= at) => self.probe_due = true,
