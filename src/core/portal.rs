@@ -28,7 +28,7 @@ use super::session::protection::{Manner, Sealed, Verified};
 use super::session::{Handshaken, KeyRing, Session};
 use super::snapshot;
 use super::units::{Instant, LinkId};
-use super::wire::{Ack, Kind, Probe};
+use super::wire::{Ack, HandshakeHead, Kind, Probe};
 
 /// A new try to begin a session comes after this …
 const RETRY: Duration = Duration::from_secs(1);
@@ -455,6 +455,11 @@ impl Portal {
                 Ok(None)
             }
             Err(reason) => {
+                let first = HandshakeHead::read(datagram).is_some_and(|head| !head.response);
+                if reason == Discard::StaleHandshake && first {
+                    // It bears our key: a recording, or a peer that was restarted with its clock set back.
+                    self.outbound().doubt(now);
+                }
                 let source = arrival.source;
                 let told = match reason {
                     Discard::Forged if !room.session.is_established() => Some(format!(

@@ -29,6 +29,8 @@ const MAX_PROBE_WAIT: Duration = Duration::from_secs(2);
 const MAX_DOWN_PROBE_WAIT: Duration = Duration::from_secs(5);
 /// Answers that a lost link must give before it carries data again.
 const REPLIES_TO_RETURN: u8 = 3;
+/// Silence after which a hint suffices to ask: who replays recordings makes us send no more than that.
+const DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// Most probe replies waiting to leave; a peer that asks faster asks in vain.
 const MAX_REPLIES: usize = 4;
 
@@ -235,6 +237,13 @@ impl Link {
         self.received_bytes += bytes;
     }
 
+    /// Somebody says that the peer is not what it was: find out, if it has been silent.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        if self.state == State::Up && self.is_open() && now.since(self.last_received) >= DOUBT_AFTER {
+            self.probe_due = true;
+        }
+    }
+
     /// The peer asks whether the link works.
     pub(super) fn on_probe(&mut self, now: Instant, probe: Probe) {
         self.hear(probe);
@@ -291,6 +300,9 @@ impl Link {
                 self.probe_due = true;
                 if self.is_silent(now) || self.sender.pto_count() >= DEAF_AFTER {
                     change = self.enter(now, State::Suspect, Some("no answer".into()));
+                    if stand_in {
+                        self.sender.hand_over();
+                    }
                 }
             }
             State::Up if self.keep_alive_at().is_some_and(|at| now >= at) => self.probe_due = true,

@@ -247,11 +247,11 @@ impl Outbound {
     pub fn reset(&mut self, now: Instant) {
         (self.session, self.data_sequence, self.sequences) = (true, 0, [0; MAX_LINKS]);
         self.positions.fill(0);
-        // Their numbers mean nothing to the new peer.
-        self.repairs.drain(..).for_each(|kept| self.queue.give_back(kept.packet));
         for id in (0..MAX_LINKS as u8).map(LinkId) {
             self.change(now, id, |link| link.reset(now));
         }
+        // Their numbers mean nothing to the new peer.
+        self.repairs.drain(..).for_each(|kept| self.queue.give_back(kept.packet));
         self.events.push(Event::Joined);
     }
 
@@ -272,6 +272,11 @@ impl Outbound {
             any = true;
         }
         any
+    }
+
+    /// The peer may not be what it was: ask it on every link that nothing came from lately.
+    pub fn doubt(&mut self, now: Instant) {
+        self.links.iter_mut().flatten().for_each(|link| link.doubt(now));
     }
 
     /// This portal stops: say so on every link.

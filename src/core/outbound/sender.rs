@@ -423,6 +423,15 @@ impl Sender {
         overdue
     }
 
+    /// Hands over the packets in flight, to be sent over another link. What was sent stays in flight: this
+    /// link may still deliver it.
+    pub fn hand_over(&mut self) {
+        for sent in self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight) {
+            self.lost.extend(sent.kept.take());
+            self.ordered_in_flight -= u64::from(std::mem::take(&mut sent.ordered));
+        }
+    }
+
     /// Gives up what is in flight: the link is down.
     pub fn abandon(&mut self) {
         for sent in self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight) {
@@ -437,8 +446,11 @@ impl Sender {
     pub fn restart(&mut self, now: Instant, algorithm: Algorithm) {
         self.abandon();
         let (totals, next_sequence) = (self.totals, self.next_sequence);
+        let (lost, done) = (std::mem::take(&mut self.lost), std::mem::take(&mut self.done));
         *self = Self {
             totals,
+            lost,
+            done,
             next_sequence,
             base: next_sequence,
             ..Self::new(now, algorithm, self.max_datagram)
@@ -648,8 +660,20 @@ mod tests {
         send(&mut s, at(0), 4);
         s.restart(at(10), Algorithm::NewReno);
         assert_eq!((s.in_flight(), s.next_sequence(), s.totals().lost), (0, 4, 4));
+        assert_eq!(s.lost.len(), 4, "the packets go over another link");
         send(&mut s, at(10), 1);
         assert_eq!(ack(&mut s, at(50), 4, &[]).acked, 1);
+    }
+
+    #[test]
+    fn a_silent_link_hands_over_its_packets_once_and_may_still_deliver_them() {
+        let mut s = sender();
+        send(&mut s, at(0), 4);
+        s.hand_over();
+        s.hand_over();
+        assert_eq!((s.lost.len(), s.in_flight(), s.has_ordered_in_flight()), (4, 4_000, false));
+        assert_eq!(ack(&mut s, at(400), 3, &[]).acked, 4);
+        assert_eq!((s.done.len(), s.in_flight()), (0, 0));
     }
 
     #[test]

@@ -5,21 +5,35 @@ use std::collections::VecDeque;
 use super::*;
 use crate::core::outbound::congestion::Algorithm;
 
-struct Fixed(u8);
+struct Fixed {
+    wall: u64,
+    seed: u8,
+}
 
 impl Entropy for Fixed {
     fn wall_nanos(&mut self) -> u64 {
-        self.0 += 1;
-        u64::from(self.0)
+        self.wall += 1;
+        self.wall
     }
 
     fn random(&mut self) -> [u8; 32] {
-        self.0 += 1;
-        [self.0; 32]
+        self.seed += 1;
+        [self.seed; 32]
     }
 }
 
 const LISTENER: SocketId = SocketId(9);
+
+fn link_config() -> LinkConfig {
+    LinkConfig {
+        name: "peer".to_owned(),
+        section: 1,
+        method: "udp",
+        algorithm: Algorithm::NewReno,
+        metric: None,
+        keep_alive: None,
+    }
+}
 
 /// Receiving socket, source, and datagrams of a train.
 type Sent = (SocketId, SocketAddr, Vec<Vec<u8>>);
@@ -33,23 +47,15 @@ struct Pair {
 
 impl Pair {
     fn new(links: u8) -> Self {
-        let mut entropies = [Fixed(0), Fixed(100)];
+        let mut entropies = [0, 100].map(|seed| Fixed { wall: 1_000, seed });
         let config = PortalConfig { psk: [7; 32], manner: Manner::Mac, buffer_size: 2_000 };
         let portals = [0, 1].map(|i| Portal::new(Instant::ZERO, &config, &mut entropies[i]));
-        let link = LinkConfig {
-            name: "peer".to_owned(),
-            section: 1,
-            method: "udp",
-            algorithm: Algorithm::NewReno,
-            metric: None,
-            keep_alive: None,
-        };
         for number in 0..links {
-            let id = portals[0].add_link(Instant::ZERO, link.clone()).expect("there is room");
+            let id = portals[0].add_link(Instant::ZERO, link_config()).expect("there is room");
             let target = ([10, 0, 0, 2], 7_000).into();
             portals[0].open(Instant::ZERO, id, SocketId(number.into()), target, 1_472);
         }
-        portals[1].listen(LISTENER, link, 1_452);
+        portals[1].listen(LISTENER, link_config(), 1_452);
         Self { portals, entropies, now: Instant::ZERO }
     }
 
@@ -104,6 +110,16 @@ impl Pair {
     fn link(&self, i: usize, link: usize) -> snapshot::Link {
         self.portals[i].snapshot(self.now).links[link].clone()
     }
+
+    /// The first portal dies and is started again, with its clock set back.
+    fn restart_with_an_older_clock(&mut self) {
+        let config = PortalConfig { psk: [7; 32], manner: Manner::Mac, buffer_size: 2_000 };
+        self.entropies[0] = Fixed { wall: 0, seed: 50 };
+        let portal = Portal::new(self.now, &config, &mut self.entropies[0]);
+        let id = portal.add_link(self.now, link_config()).expect("there is room");
+        portal.open(self.now, id, SocketId(0), ([10, 0, 0, 2], 7_000).into(), 1_472);
+        self.portals[0] = portal;
+    }
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -129,5 +145,16 @@ fn a_link_comes_up_however_long_its_round_trip() {
     pair.run(MS * 6_000, MS * 400);
     for i in [0, 1] {
         assert_eq!(pair.link(i, 0).state, "up");
+    }
+}
+
+#[test]
+fn a_peer_whose_clock_went_back_is_let_in_although_nobody_missed_it() {
+    let mut pair = Pair::new(1);
+    pair.run(MS * 60_000, MS * 10);
+    pair.restart_with_an_older_clock();
+    pair.run(MS * 5_000, MS * 10);
+    for i in [0, 1] {
+        assert_eq!(pair.link(i, 0).state, "up", "{:?}", pair.portals[i].snapshot(pair.now));
     }
 }

@@ -84,7 +84,8 @@ pub struct Session {
     instance: u64,
     peer_instance: Option<u64>,
     current: Option<Arc<Epoch>>,
-    previous: Option<Arc<Epoch>>,
+    /// Two, the newest first: after both sides began at once, the peer may still send with the older one.
+    previous: [Option<Arc<Epoch>>; 2],
     next: Option<Next>,
     pending: VecDeque<Pending>,
     last_number: u8,
@@ -126,7 +127,7 @@ impl Session {
             instance,
             peer_instance: None,
             current: None,
-            previous: None,
+            previous: [None, None],
             next: None,
             pending: VecDeque::new(),
             last_number: 0,
@@ -252,7 +253,8 @@ impl Session {
             self.since = now;
         }
         // Keys of a former run of the peer must not open anything any more.
-        self.previous = if new_peer { None } else { self.current.take() };
+        let [older, _] = std::mem::take(&mut self.previous);
+        self.previous = if new_peer { [None, None] } else { [self.current.take(), older] };
         self.current = Some(epoch);
         self.handshakes += 1;
         new_peer
@@ -266,7 +268,8 @@ impl Session {
             unconfirmed: self.next.as_ref().map(|next| next.epoch.receive_number),
         };
         let next = self.next.as_ref().map(|next| &next.epoch);
-        for epoch in [self.previous.as_ref(), self.current.as_ref(), next].into_iter().flatten() {
+        let previous = self.previous.iter().flatten();
+        for epoch in previous.chain(self.current.as_ref()).chain(next) {
             ring.receiving[usize::from(epoch.receive_number)] = Some(Arc::clone(epoch));
         }
         ring
@@ -300,7 +303,7 @@ impl Session {
 
     /// The peer said that it stops: its keys are void.
     pub fn close(&mut self, now: Instant) {
-        (self.current, self.previous, self.next) = (None, None, None);
+        (self.current, self.previous, self.next) = (None, [None, None], None);
         self.since = now;
     }
 
@@ -321,12 +324,12 @@ impl Session {
     /// A number that names no key and no pending exchange of ours.
     fn free_number(&mut self) -> u8 {
         let next = self.next.as_ref().map(|next| &next.epoch);
-        let in_use =
-            [self.previous.as_ref(), self.current.as_ref(), next].map(|e| e.map(|e| e.receive_number));
+        let epochs = self.previous.iter().flatten().chain(&self.current).chain(next);
+        let in_use: Vec<u8> = epochs.map(|epoch| epoch.receive_number).collect();
         loop {
             self.last_number = (self.last_number + 1) % 16;
             let number = self.last_number;
-            if !in_use.contains(&Some(number)) && !self.pending.iter().any(|p| p.number == number) {
+            if !in_use.contains(&number) && !self.pending.iter().any(|p| p.number == number) {
                 return number;
             }
         }

@@ -66,14 +66,34 @@ fn both_sides_agree_and_rekey_without_a_new_peer() {
 }
 
 #[test]
-fn old_keys_open_until_the_next_but_one_exchange() {
+fn old_keys_open_for_two_exchanges_more() {
     let (mut a, mut b) = (session(1), session(2));
     join(&mut a, &mut b, 10);
     let old = b.ring().sending.expect("established").send_number;
     join(&mut a, &mut b, 20);
-    assert!(a.ring().receiving(old).is_some());
     join(&mut a, &mut b, 30);
+    assert!(a.ring().receiving(old).is_some());
+    join(&mut a, &mut b, 40);
     assert!(a.ring().receiving(old).is_none());
+}
+
+#[test]
+fn nothing_on_the_way_is_lost_by_a_renewal_after_both_began_at_once() {
+    let (mut a, mut b) = (session(1), session(2));
+    let (from_a, from_b) = (a.initiate(10, [1; 32]), b.initiate(10, [2; 32]));
+    let (to_a, to_b) = (answer(&mut b, 3, false, &from_a), answer(&mut a, 4, false, &from_b));
+    established(&mut a, &to_a);
+    established(&mut b, &to_b);
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        assert!(crosses(from, to).is_ok());
+    }
+    let (of_a, of_b) = (crosses(&a, &b), crosses(&b, &a));
+    b.confirm(Instant::ZERO, of_a.expect("known"));
+    a.confirm(Instant::ZERO, of_b.expect("known"));
+    let first = a.initiate(20, [5; 32]);
+    let second = answer(&mut b, 6, true, &first);
+    established(&mut a, &second);
+    assert!(crosses(&b, &a).is_ok(), "what b sent before it hears of the new keys");
 }
 
 #[test]
