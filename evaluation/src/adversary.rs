@@ -77,11 +77,14 @@ impl Recorder {
         let seen = Arc::new(Mutex::new(VecDeque::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let (seen_there, stop_there) = (Arc::clone(&seen), Arc::clone(&stop));
+        let stranger = stranger(lab);
         let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {
             let mut buffer = vec![0; 65_536];
             while !stop_there.load(Ordering::Relaxed) {
                 let length = recv(packets.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap_or(0);
-                if let Some(datagram) = datagram_to_remote(&buffer[..length]) {
+                // What the flood itself sends comes by here as well.
+                let good = datagram_to_remote(&buffer[..length]).filter(|(from, _)| *from != stranger);
+                if let Some((_, datagram)) = good {
                     let mut seen = lock(&seen_there);
                     seen.truncate(KEPT - 1);
                     seen.push_front((Instant::now(), datagram.to_vec()));
@@ -118,15 +121,16 @@ impl Drop for Recorder {
     }
 }
 
-/// The payload, if this is an IPv4 packet with a whole UDP datagram to the portals' port.
-fn datagram_to_remote(packet: &[u8]) -> Option<&[u8]> {
+/// The sender and the payload, if this is an IPv4 packet with a whole UDP datagram to the portals' port.
+fn datagram_to_remote(packet: &[u8]) -> Option<(IpAddr, &[u8])> {
     let header = packet.first_chunk::<20>()?;
+    let from = <[u8; 4]>::try_from(&header[12..16]).ok()?;
     let udp = packet.get(usize::from(header[0] & 0x0f) * 4..)?;
     let udp_in_v4 = header[0] >> 4 == 4 && header[9] == 17 && header[6] & 0x3f == 0 && header[7] == 0;
     let &[_, _, port_high, port_low, length_high, length_low, _, _] = udp.first_chunk()?;
     let ours = udp_in_v4 && u16::from_be_bytes([port_high, port_low]) == PORT;
     let length = usize::from(u16::from_be_bytes([length_high, length_low]));
-    udp.get(8..length).filter(|_| ours)
+    udp.get(8..length).filter(|_| ours).map(|payload| (from.into(), payload))
 }
 
 /// Bad datagrams from the server to the remote portal's port, until stopped.
@@ -304,9 +308,10 @@ mod tests {
         let [high, low] = PORT.to_be_bytes();
         packet.extend([9, 9, high, low, 0, 11, 0, 0]);
         packet.extend(b"abc");
-        assert_eq!(datagram_to_remote(&packet), Some(&b"abc"[..]));
+        let expected = Some((IpAddr::from([1, 1, 1, 1]), &b"abc"[..]));
+        assert_eq!(datagram_to_remote(&packet), expected);
         packet.extend(b"padding");
-        assert_eq!(datagram_to_remote(&packet), Some(&b"abc"[..]));
+        assert_eq!(datagram_to_remote(&packet), expected);
         assert_eq!(datagram_to_remote(&packet[..30]), None);
         packet[9] = 6;
         assert_eq!(datagram_to_remote(&packet), None);
