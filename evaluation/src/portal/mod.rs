@@ -16,7 +16,9 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde_json::Value;
 
 pub use background::Background;
-pub use pair::{Method, PORT, Pair, PairOptions, local_config, random_key, remote_config};
+pub use pair::{
+    Method, PORT, Pair, PairOptions, local_config, random_key, remote_config, remote_tunnel_address,
+};
 
 use crate::netns::Namespace;
 use crate::process::Started;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -221,6 +222,11 @@ impl<'a> Pair<'a> {
         let interface = &self.options.interface;
         self.lab.route_through(interface, interface)
     }
+}
+
+/// The remote portal's IPv4 address inside the tunnel.
+pub fn remote_tunnel_address() -> IpAddr {
+    IpAddr::from([10, 77, 0, 2])
 }
 
 /// The local portal's configuration: one `[Peer]` for each link.
