@@ -55,10 +55,13 @@ impl Kind {
         [Self::Forged, Self::Replayed, Self::Truncated, Self::BitFlipped, Self::Oversized, Self::Noise];
 }
 
+/// What was recorded and when, the newest first.
+type Seen = Mutex<VecDeque<(Instant, Vec<u8>)>>;
+
 /// Records the newest datagrams to the remote portal's port, in the Internet between the portals.
 #[derive(Debug)]
 pub struct Recorder {
-    seen: Arc<Mutex<VecDeque<(Instant, Vec<u8>)>>>,
+    seen: Arc<Seen>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -74,7 +77,7 @@ impl Recorder {
             setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(0, 50_000))?;
             Ok(fd)
         })??;
-        let seen = Arc::new(Mutex::new(VecDeque::new()));
+        let seen = Arc::new(Seen::default());
         let stop = Arc::new(AtomicBool::new(false));
         let (seen_there, stop_there) = (Arc::clone(&seen), Arc::clone(&stop));
         let stranger = stranger(lab);
