@@ -3,6 +3,7 @@
 //! The figures are the receiver's: what arrived, in 100 ms steps. The sender's own would count
 //! what only its socket buffer has seen.
 
+use std::net::IpAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -128,13 +129,19 @@ impl Iperf {
         self
     }
 
-    /// Runs it. It ends within its duration and a bounded time for the rest, or fails.
+    /// Runs it between the lab's client and server. It ends within its duration and a bounded time
+    /// for the rest, or fails.
     pub fn run(&self, lab: &Lab) -> Result<IperfReport> {
+        self.run_between(lab.client(), lab.server(), lab.server_address(self.family))
+    }
+
+    /// Runs it from one namespace to a server in another one, which has this address.
+    pub fn run_between(&self, client: &Namespace, server: &Namespace, to: IpAddr) -> Result<IperfReport> {
         let limit = Duration::from_secs((self.seconds + self.omit).into()) + SLACK;
-        let server = self.start_server(lab.server())?;
-        let mut client = lab.client().command("iperf3");
+        let server = self.start_server(server)?;
+        let mut client = client.command("iperf3");
         client.args(["-J", "-i", "0.1", "-t", &self.seconds.to_string()]);
-        client.args(["-c", &lab.server_address(self.family).to_string()]);
+        client.args(["-c", &to.to_string()]);
         client.args(["-p", &self.port.to_string(), "-O", &self.omit.to_string()]);
         client.args(["-P", &self.parallel.to_string()]);
         client.args(["--connect-timeout", &self.connect_timeout.as_millis().to_string()]);

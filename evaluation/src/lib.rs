@@ -6,10 +6,12 @@
 //! - [`portal`]: `netcombiner` daemons and the usual pair of them.
 //! - [`check`]: whether the emulator is true.
 //! - [`iperf`], [`ping`], [`datagrams`], [`stream`]: what is measured; [`stats`] condenses it.
+//! - [`traffic`]: a user's day on the tunnel; [`adversary`]: somebody who means harm.
 //!
 //! Everything needs root and leaves nothing behind, however the process ends.
 #![deny(unsafe_code)]
 
+pub mod adversary;
 pub mod check;
 pub mod datagrams;
 pub mod iperf;
@@ -22,6 +24,8 @@ mod process;
 pub mod scratch;
 pub mod stats;
 pub mod stream;
+pub mod traffic;
+pub mod wait;
 pub mod wan;
 
 /// Whether this process may build a lab. If not, says on standard error what is skipped.

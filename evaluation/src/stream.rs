@@ -1,5 +1,5 @@
 //! A TCP stream whose progress is watched to the millisecond: how long it stood still when a link
-//! failed, how fast it was when.
+//! failed, how fast it was when, and whether every byte arrived as it was sent.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,6 +20,10 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// The longest stream that is recorded; bounds the record to 8 MB.
 const LONGEST: Duration = Duration::from_secs(1_000);
 
+/// The stream repeats itself after so many bytes, a prime: bytes that are missing, or come twice, by whole
+/// packets shift it, and that is seen.
+const PATTERN: usize = 65_521;
+
 /// A stream that sends as fast as TCP lets it until [`stop`](Self::stop).
 #[derive(Debug)]
 pub struct WatchedStream {
@@ -39,6 +43,8 @@ pub struct Progress {
     pub bytes_by_ms: Vec<u64>,
     /// How long the stream was watched.
     pub watched: Duration,
+    /// What went wrong, if anything did: the connection broke, or a byte was another one than was sent.
+    pub fault: Option<String>,
 }
 
 impl Progress {
@@ -95,11 +101,13 @@ impl WatchedStream {
         let sender = {
             let stop = Arc::clone(&stop);
             std::thread::Builder::new().name("stream-out".into()).spawn(move || {
-                let block = [0; 65_536];
+                let block = pattern();
+                let mut at = 0;
                 while !stop.load(Ordering::Relaxed) {
-                    match outgoing.write(&block) {
-                        Err(error) if !is_timeout(&error) => return,
-                        _ => {}
+                    match outgoing.write(&block[at..]) {
+                        Ok(written) => at = (at + written) % PATTERN,
+                        Err(error) if is_timeout(&error) => {}
+                        Err(_) => return,
                     }
                 }
             })?
@@ -148,11 +156,23 @@ impl Drop for WatchedStream {
 
 fn watch(mut incoming: TcpStream, stop: &AtomicBool, received: &AtomicU64, start: Instant) -> Progress {
     let mut progress = Progress::default();
-    let mut buffer = vec![0; 262_144];
+    // Any part of the stream of up to PATTERN bytes is somewhere in two of it.
+    let expected = [pattern(), pattern()].concat();
+    let mut buffer = vec![0; PATTERN];
+    let mut at = 0;
     while !stop.load(Ordering::Relaxed) && start.elapsed() < LONGEST {
         match incoming.read(&mut buffer) {
-            Ok(0) => break,
+            Ok(0) => {
+                progress.fault = Some("the connection was closed".into());
+                break;
+            }
             Ok(length) => {
+                if buffer[..length] != expected[at..at + length] {
+                    let bytes = received.load(Ordering::Relaxed);
+                    progress.fault = Some(format!("other bytes than were sent, after {bytes}"));
+                    break;
+                }
+                at = (at + length) % PATTERN;
                 let ms = start.elapsed().as_millis() as usize;
                 if progress.bytes_by_ms.len() <= ms {
                     progress.bytes_by_ms.resize(ms + 1, 0);
@@ -161,8 +181,15 @@ fn watch(mut incoming: TcpStream, stop: &AtomicBool, received: &AtomicU64, start
                 received.fetch_add(length as u64, Ordering::Relaxed);
             }
             Err(error) if is_timeout(&error) => {}
-            Err(_) => break,
+            Err(error) => {
+                progress.fault = Some(format!("the connection broke: {error}"));
+                break;
+            }
         }
+    }
+    if stop.load(Ordering::Relaxed) {
+        // Its end was asked for.
+        progress.fault = progress.fault.filter(|fault| fault.starts_with("other bytes"));
     }
     // A stream that broke stands still until it is stopped.
     while !stop.load(Ordering::Relaxed) && start.elapsed() < LONGEST {
@@ -170,6 +197,16 @@ fn watch(mut incoming: TcpStream, stop: &AtomicBool, received: &AtomicU64, start
     }
     progress.watched = start.elapsed();
     progress
+}
+
+/// What the stream repeats: no two parts of it are alike for long (a multiplicative generator, Lehmer's).
+fn pattern() -> Vec<u8> {
+    let mut state: u64 = 1;
+    let next = |_| {
+        state = state * 48_271 % 0x7fff_ffff;
+        (state >> 8) as u8
+    };
+    (0..PATTERN).map(next).collect()
 }
 
 fn is_timeout(error: &std::io::Error) -> bool {
@@ -183,7 +220,8 @@ mod tests {
     #[test]
     fn gaps_are_counted_within_the_range_asked_for() {
         let ms = Duration::from_millis;
-        let progress = Progress { bytes_by_ms: vec![0, 5, 0, 0, 5, 0, 0, 0, 5], watched: ms(20) };
+        let bytes_by_ms = vec![0, 5, 0, 0, 5, 0, 0, 0, 5];
+        let progress = Progress { bytes_by_ms, watched: ms(20), fault: None };
         assert_eq!(progress.longest_gap(ms(0), ms(9)), ms(3));
         assert_eq!(progress.longest_gap(ms(0), ms(5)), ms(2));
         assert_eq!(progress.longest_gap(ms(0), ms(100)), ms(11));

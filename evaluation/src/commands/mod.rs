@@ -1,5 +1,7 @@
 //! The commands, one file each: its arguments and `run`.
 
+mod criteria;
+mod demo;
 mod emulator_check;
 mod measure;
 mod shell;
@@ -12,6 +14,10 @@ use clap::Subcommand;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Measure what the README promises, and print its table.
+    Criteria(criteria::Arguments),
+    /// Show in a minute what Netcombiner is for.
+    Demo(demo::Arguments),
     /// Measure whether the emulator is true: rates, delays, queues, losses, cuts.
     EmulatorCheck(emulator_check::Arguments),
     /// Measure one condition: share of the links, retransmissions, ping under load.
@@ -24,6 +30,8 @@ impl Command {
     /// Carries the command out.
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self {
+            Self::Criteria(arguments) => criteria::run(&arguments),
+            Self::Demo(arguments) => demo::run(&arguments),
             Self::EmulatorCheck(arguments) => emulator_check::run(&arguments),
             Self::Measure(arguments) => measure::run(&arguments),
             Self::Shell(arguments) => shell::run(&arguments),

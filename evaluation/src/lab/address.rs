@@ -34,6 +34,7 @@ pub(super) struct Network {
 
 pub(super) const CLIENT_NETWORK: Network = Network { v4: [192, 168, 100], v6: 0x100 };
 pub(super) const REMOTE_NETWORK: Network = Network { v4: [198, 51, 100], v6: 0x51 };
+pub(super) const PLAIN_NETWORK: Network = Network { v4: [192, 0, 2], v6: 0x200 };
 pub(super) const SERVER_NETWORK: Network = Network { v4: [203, 0, 113], v6: 0x113 };
 
 /// The subnet of a link.

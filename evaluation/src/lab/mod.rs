@@ -28,6 +28,7 @@
 mod address;
 mod change;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -40,7 +41,7 @@ use crate::link::LinkSpec;
 use crate::netns::Namespace;
 use crate::scratch::Scratch;
 use crate::wan::{Wan, Wire, WireSpec};
-use address::{CLIENT_NETWORK, REMOTE_NETWORK, SERVER_NETWORK, link_mac, link_network};
+use address::{CLIENT_NETWORK, PLAIN_NETWORK, REMOTE_NETWORK, SERVER_NETWORK, link_mac, link_network};
 
 /// The names of all offloads that would put frames on a wire which no real one could carry.
 const OFFLOADS: [&str; 5] = ["tso", "gso", "gro", "tx", "tx-udp-segmentation"];
@@ -208,6 +209,20 @@ impl Lab {
         self.local.ip(&local)?;
         self.remote.ip(&remote)?;
         self.internet.ip(&internet)
+    }
+
+    /// Joins the portals' systems by a plain veth pair as well, at full speed and past the emulator; returns
+    /// the name of its interface on both sides, and the remote portal's address there.
+    pub fn add_plain_link(&self) -> Result<(&'static str, IpAddr)> {
+        const INTERFACE: &str = "plain0";
+        let remote = self.remote.path();
+        self.local.ip(&format!(
+            "link add {INTERFACE} type veth peer name {INTERFACE} netns {remote}\n\
+             {}",
+            bring_up(INTERFACE, &PLAIN_NETWORK, 1)
+        ))?;
+        self.remote.ip(&bring_up(INTERFACE, &PLAIN_NETWORK, 2))?;
+        Ok((INTERFACE, PLAIN_NETWORK.host(Family::V4, 2)))
     }
 
     /// The local portal's routes over a link that the kernel drops with the interface.

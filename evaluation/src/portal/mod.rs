@@ -1,12 +1,13 @@
 //! `netcombiner` daemons in the lab: one of them, and the usual pair.
 
+mod background;
 mod pair;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,10 +15,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde_json::Value;
 
-pub use pair::{Method, Pair, PairOptions, local_config, random_key, remote_config};
+pub use background::Background;
+pub use pair::{
+    Method, PORT, Pair, PairOptions, local_config, random_key, remote_config, remote_tunnel_address,
+};
 
 use crate::netns::Namespace;
 use crate::process::Started;
+use crate::wait::until;
 
 /// How long a daemon may take to bring its interface up, and to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -106,6 +111,47 @@ impl Portal {
         matches!(self.child.0.try_wait(), Ok(None))
     }
 
+    /// Where its configuration, log, lock and control socket are.
+    pub fn directory(&self) -> &Path {
+        &self.run_dir
+    }
+
+    /// Replaces its configuration file and asks it to read that (SIGHUP). Whether it did is in its log.
+    pub fn reload(&self, config: &str) -> Result<()> {
+        write_private(&self.run_dir.join(format!("{}.conf", self.interface)), config)?;
+        Ok(kill(Pid::from_raw(self.pid() as i32), Signal::SIGHUP)?)
+    }
+
+    /// Waits until it ends by itself; `None` if it does not within `limit`.
+    pub fn wait_end(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
+        self.child.wait_within(limit)
+    }
+
+    /// Waits until its log has a line with all of these words; returns the line.
+    pub fn wait_logged(&self, limit: Duration, words: &[&str]) -> Result<String> {
+        let find = || {
+            let log = self.log();
+            log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+        };
+        let what = format!("{words:?} in the log of {}", self.name());
+        until(limit, &what, || Ok(find().is_some())).with_context(|| self.log_tail())?;
+        find().context("a log that shrinks")
+    }
+
+    /// What `show --json` says of the link with this name.
+    pub fn link(&self, name: &str) -> Result<Value> {
+        let shown = self.show()?;
+        let links = shown["links"].as_array().context("no links shown")?;
+        let link = links.iter().find(|link| link["name"] == name);
+        link.cloned().with_context(|| format!("{} has no link {name}: {shown}", self.name()))
+    }
+
+    /// Waits until the link with this name is in a state.
+    pub fn wait_state(&self, name: &str, state: &str, limit: Duration) -> Result<Duration> {
+        let what = format!("link {name} of {} {state}", self.name());
+        until(limit, &what, || Ok(self.link(name)?["state"] == state)).with_context(|| self.log_tail())
+    }
+
     /// Asks it to end (SIGTERM) and waits; an error if it does not, or not in good order.
     pub fn stop(mut self) -> Result<()> {
         kill(Pid::from_raw(self.pid() as i32), Signal::SIGTERM)?;
@@ -128,11 +174,19 @@ impl Portal {
 
     /// The state that it reports: `netcombiner show IF --json`.
     pub fn show(&self) -> Result<Value> {
-        let binary = self.binary.to_string_lossy();
-        let run_dir = self.run_dir.to_string_lossy();
-        let arguments = ["show", &self.interface, "--json", "--run-dir", &run_dir];
-        let text = self.namespace.run(&binary, &arguments)?;
+        let text = self.ask(&["show", &self.interface, "--json"])?;
         serde_json::from_str(&text).with_context(|| format!("{}: not JSON: {text}", self.name()))
+    }
+
+    /// The same for people: `netcombiner show IF`.
+    pub fn show_text(&self) -> Result<String> {
+        self.ask(&["show", &self.interface])
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Result<String> {
+        let run_dir = self.run_dir.to_string_lossy();
+        let arguments = [arguments, &["--run-dir", &run_dir]].concat();
+        self.namespace.run(&self.binary.to_string_lossy(), &arguments)
     }
 
     /// Its resident memory in kB.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,16 @@ use super::{Portal, binary};
 use crate::lab::{Family, Lab};
 use crate::netns::Namespace;
 use crate::ping::Ping;
+use crate::wait::until;
 
 /// The tunnel's addresses and their prefix lengths: local, then remote.
 const TUNNEL: [[&str; 2]; 2] = [["10.77.0.1/24", "fd77::1/64"], ["10.77.0.2/24", "fd77::2/64"]];
 
 /// The port on which the remote portal listens.
-const PORT: u16 = 7000;
+pub const PORT: u16 = 7000;
+
+/// How long connecting may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The carrier of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,8 @@ pub struct PairOptions {
     pub interface: String,
     /// The carrier of all links.
     pub method: Method,
+    /// The carrier of single links where it is another one: link and carrier.
+    pub link_methods: Vec<(usize, Method)>,
     /// `CongestionControl` of all links, such as `newreno`.
     pub congestion_control: String,
     /// `Protection`, such as `mac`.
@@ -69,6 +76,7 @@ impl Default for PairOptions {
             binary: None,
             interface: "nc0".into(),
             method: Method::Udp,
+            link_methods: Vec::new(),
             congestion_control: String::new(),
             protection: String::new(),
             outer: Family::V4,
@@ -90,6 +98,21 @@ pub struct Pair<'a> {
     remote: Option<Portal>,
 }
 
+impl PairOptions {
+    /// The carrier of a link.
+    fn method_of(&self, link: usize) -> Method {
+        let own = self.link_methods.iter().find(|(of, _)| *of == link);
+        own.map_or(self.method, |(_, method)| *method)
+    }
+
+    /// Every carrier that is used.
+    fn methods(&self) -> Vec<Method> {
+        let mut methods = vec![self.method];
+        methods.extend(self.link_methods.iter().map(|(_, method)| *method).find(|own| *own != self.method));
+        methods
+    }
+}
+
 impl<'a> Pair<'a> {
     /// Starts both portals and leads the traffic of client and server through them. It does not
     /// wait for the session; [`wait_connected`](Self::wait_connected) does.
@@ -105,6 +128,26 @@ impl<'a> Pair<'a> {
         pair.start_remote()?;
         pair.start_local()?;
         Ok(pair)
+    }
+
+    /// As [`start`](Self::start), and waits until traffic passes and the local portal has all its links
+    /// up.
+    pub fn start_connected(lab: &'a Lab, options: &PairOptions) -> Result<Self> {
+        let mut pair = Self::start(lab, options)?;
+        pair.wait_connected(PATIENCE)?;
+        pair.wait_all_up(PATIENCE)?;
+        Ok(pair)
+    }
+
+    /// Waits until the local portal has all its links up.
+    pub fn wait_all_up(&mut self, limit: Duration) -> Result<Duration> {
+        let portal = self.local()?;
+        until(limit, "all links up", || {
+            let shown = portal.show()?;
+            let links = shown["links"].as_array().context("no links shown")?;
+            Ok(links.iter().all(|link| link["state"] == "up"))
+        })
+        .with_context(|| portal.log_tail())
     }
 
     /// The configurations: the local portal's, the remote's.
@@ -181,6 +224,11 @@ impl<'a> Pair<'a> {
     }
 }
 
+/// The remote portal's IPv4 address inside the tunnel.
+pub fn remote_tunnel_address() -> IpAddr {
+    IpAddr::from([10, 77, 0, 2])
+}
+
 /// The local portal's configuration: one `[Peer]` for each link.
 pub fn local_config(lab: &Lab, options: &PairOptions, key: &str) -> String {
     let mut text = host_section(options, key, TUNNEL[0]);
@@ -190,21 +238,24 @@ pub fn local_config(lab: &Lab, options: &PairOptions, key: &str) -> String {
         text += &format!(
             "\n[Peer]\nName = link{link}\nMethod = {}\nInterface = {}\nRemoteHost = {}\n\
              RemotePort = {PORT}\n",
-            options.method.name(),
+            options.method_of(link).name(),
             Lab::wan_interface(link),
             lab.remote_address(options.outer)
         );
         let own = options.link_lines.iter().filter(|(of, _)| *of == link).map(|(_, line)| line);
-        push_lines(&mut text, options, own);
+        push_lines(&mut text, options, options.method_of(link), own);
     }
     text
 }
 
-/// The remote portal's configuration: one `[Peer]` that listens for all links.
+/// The remote portal's configuration: one `[Peer]` for each carrier, which listens for all links that use it.
 pub fn remote_config(options: &PairOptions, key: &str) -> String {
     let mut text = host_section(options, key, TUNNEL[1]);
-    text += &format!("\n[Peer]\nName = local\nMethod = {}\nLocalPort = {PORT}\n", options.method.name());
-    push_lines(&mut text, options, std::iter::empty());
+    for method in options.methods() {
+        let name = method.name();
+        text += &format!("\n[Peer]\nName = local-{name}\nMethod = {name}\nLocalPort = {PORT}\n");
+        push_lines(&mut text, options, method, std::iter::empty());
+    }
     text
 }
 
@@ -220,9 +271,14 @@ fn host_section(options: &PairOptions, key: &str, addresses: [&str; 2]) -> Strin
     text
 }
 
-fn push_lines<'a>(text: &mut String, options: &'a PairOptions, own: impl Iterator<Item = &'a String>) {
+fn push_lines<'a>(
+    text: &mut String,
+    options: &'a PairOptions,
+    method: Method,
+    own: impl Iterator<Item = &'a String>,
+) {
     // With TCP flows the kernel has the congestion control.
-    if !options.congestion_control.is_empty() && options.method == Method::Udp {
+    if !options.congestion_control.is_empty() && method == Method::Udp {
         *text += &format!("CongestionControl = {}\n", options.congestion_control);
     }
     options.peer_lines.iter().chain(own).for_each(|line| *text += &format!("{line}\n"));

@@ -53,6 +53,11 @@ impl Outbound {
                 self.pull_backlog(now, id, sealing, train);
             }
         }
+        if !self.queue.has_backlog()
+            && let Some(link) = self.links[id.index()].as_deref_mut()
+        {
+            link.sender.on_app_limited();
+        }
         (train.socket, train.remote) = self.link(id).map_or((None, None), |link| (link.socket, link.remote));
         !train.is_empty()
     }
@@ -106,14 +111,9 @@ impl Outbound {
         loop {
             let left = |_: &Link| credit.saturating_sub(spent);
             let Some(room) = self.room(id, sealing, train, left) else { return };
-            let Some(packet) = self.queue.pop_backlogged(now, room) else { break };
+            let Some(packet) = self.queue.pop_backlogged(now, room) else { return };
             spent += (HEADER_LEN + packet.len() + sealing.footer_len) as u64;
             self.send(now, id, sealing, train, packet);
-        }
-        if !self.queue.has_backlog()
-            && let Some(link) = self.links[id.index()].as_deref_mut()
-        {
-            link.sender.on_app_limited();
         }
     }
 

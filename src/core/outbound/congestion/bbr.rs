@@ -11,8 +11,10 @@ use super::{Acked, Controller, Lost};
 use crate::core::rtt::{INITIAL_RTT, Rtt};
 use crate::core::units::{Instant, Rate};
 
-/// Datagrams in the initial window (RFC 6928) and in the smallest.
-const INITIAL_WINDOW: u64 = 10;
+/// Datagrams in the initial window: more than the 10 of one connection inside (RFC 6928), so that its slow
+/// start finds us ahead and not in its way; as many as QUIC servers use.
+const INITIAL_WINDOW: u64 = 32;
+/// Datagrams in the smallest window.
 const MINIMUM_WINDOW: u64 = 4;
 /// Rounds over which the largest delivery rate counts (BBRv1's filter length).
 const FILTER_ROUNDS: usize = 10;
@@ -303,11 +305,13 @@ impl Controller for Bbr {
             Phase::Up => UP_GAIN,
             Phase::Cruise | Phase::ProbeRtt { .. } => 1.0,
         };
-        if self.bandwidth() == 0 {
-            let initial = Rate::of(INITIAL_WINDOW * self.max_datagram, rtt.smoothed())?;
-            return Some(initial.scaled(STARTUP_GAIN));
+        let rate = Rate::from_bytes_per_second(self.bandwidth()).scaled(gain * PACING_MARGIN);
+        if self.phase != Phase::Startup {
+            return Some(rate);
         }
-        Some(Rate::from_bytes_per_second(self.bandwidth()).scaled(gain * PACING_MARGIN))
+        // Probes and first packets of a conversation show no rate worth the name.
+        let initial = Rate::of(INITIAL_WINDOW * self.max_datagram, rtt.smoothed())?;
+        Some(rate.max(initial))
     }
 
     fn bandwidth(&self) -> Option<Rate> {
