@@ -94,6 +94,9 @@ fn run(seed: u64) {
     while world.now() < end {
         world.run(Duration::from_secs_f64(rng.scale(0.01, 2.0)));
         trouble(&mut world, &mut rng);
+        if std::env::var("TR").is_ok() {
+            eprintln!("--- {:?}\n{}", world.now(), world.portrait());
+        }
     }
     world.settle();
     // With all paths whole again, every link returns.

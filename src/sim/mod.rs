@@ -410,7 +410,7 @@ impl World {
         if End::BOTH.into_iter().all(|end| self.snapshot(end).session.state == "established") {
             let drained = self.run_until(Duration::from_secs(60), idle);
             let out = self.hosts.each_ref().map(|host| host.portal.buffers_out() - host.spare.len());
-            assert!(drained.is_some(), "buffers that did not come home: {out:?}");
+            assert!(drained.is_some(), "buffers that did not come home: {out:?}\n{}", self.portrait());
         }
     }
 }

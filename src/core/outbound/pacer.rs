@@ -10,6 +10,12 @@ pub const TRAIN_TIME: Duration = Duration::from_millis(1);
 /// How far a late timer may catch up, so that the rate holds on a machine whose wake-ups are late.
 const CATCH_UP: Duration = Duration::from_millis(2);
 
+/// Longest wait that packets sent without asking (repairs, sparse conversations) may bring on, if one datagram
+/// does not take longer: a debt from a time when the rate was not known must not silence the link.
+const MAX_DEBT: Duration = Duration::from_millis(50);
+/// Datagrams of a slow link that may be owed at least: two trains of the shortest.
+const MAX_OWED: u32 = 4;
+
 /// Keeps the time before which nothing may leave.
 #[derive(Default)]
 pub struct Pacer {
@@ -30,7 +36,9 @@ impl Pacer {
     /// `bytes` left at `rate`.
     pub fn on_sent(&mut self, now: Instant, bytes: u64, rate: Option<Rate>) {
         if let Some(rate) = rate {
-            self.next = self.next.max(now - CATCH_UP) + rate.duration_of(bytes);
+            let duration = rate.duration_of(bytes);
+            let latest = now + MAX_DEBT.max(duration * MAX_OWED);
+            self.next = (self.next.max(now - CATCH_UP) + duration).min(latest.max(self.next));
         }
     }
 }
@@ -61,5 +69,13 @@ mod tests {
             burst += 1_000;
         }
         assert!(burst <= 3_000, "{burst}");
+    }
+
+    #[test]
+    fn a_burst_of_repairs_does_not_silence_the_link() {
+        let rate = Some(Rate::from_bytes_per_second(100_000));
+        let (mut pacer, now) = (Pacer::default(), Instant::ZERO + Duration::from_secs(10));
+        (0..200).for_each(|_| pacer.on_sent(now, 1_400, rate));
+        assert!(pacer.next().since(now) <= Duration::from_millis(56));
     }
 }

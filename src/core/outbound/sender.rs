@@ -17,6 +17,8 @@ use crate::core::wire::{ACK_DELAY_UNIT, Ack, Order};
 const PACKET_THRESHOLD: u64 = 3;
 /// Probe timeouts without an answer that make persistent congestion (RFC 9002 §7.6.1).
 const PERSISTENT_THRESHOLD: u32 = 3;
+/// A longer sample speaks of a peer that slept with an acknowledgement to send, not of the path.
+const MAX_RTT: Duration = Duration::from_secs(10);
 /// Doublings of the probe timeout; then it stays, a minute or so.
 const MAX_BACKOFF: u32 = 10;
 /// Largest reordering window in quarters of the minimal RTT, as in RACK (`RACK.reo_wnd_mult`).
@@ -238,7 +240,7 @@ impl Sender {
         }
         let mut newly = Newly::default();
         let delay = Duration::from_nanos(u64::from(ack.delay) * ACK_DELAY_UNIT);
-        let rtt = self.acknowledge(now, largest, &mut newly);
+        let rtt = self.acknowledge(now, largest, &mut newly).filter(|rtt| *rtt <= MAX_RTT);
         if let Some(rtt) = rtt {
             self.rtt.sample(now, rtt, delay);
         }
@@ -635,6 +637,19 @@ mod tests {
             }
             assert!(calls < 60, "{calls}");
         }
+    }
+
+    #[test]
+    fn the_sleep_of_the_peer_is_no_round_trip_time() {
+        let mut s = sender();
+        send(&mut s, at(0), 1);
+        ack(&mut s, at(40), 0, &[]);
+        send(&mut s, at(100), 1);
+        assert_eq!(ack(&mut s, at(600_100), 1, &[]).acked, 1);
+        assert_eq!(
+            (s.rtt().smoothed(), s.rtt().latest()),
+            (Duration::from_millis(40), Duration::from_millis(40))
+        );
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl Session {
             previous: [None, None],
             next: None,
             pending: VecDeque::new(),
-            last_number: 0,
+            // Another one than in the run before, mostly: see [`Session::is_ambiguous`].
+            last_number: (instance % 16) as u8,
             latest_timestamp: 0,
             remembered: VecDeque::new(),
             handshakes: 0,
@@ -197,6 +198,9 @@ impl Session {
                 let fresh = self.fresh_enough(peer.timestamp, peer_alive, &footer);
                 if fresh { Ok(()) } else { Err(Discard::StaleHandshake) }
             })?;
+        if self.is_ambiguous(head.epoch, peer.instance) {
+            return Err(Discard::StaleHandshake);
+        }
         self.latest_timestamp = peer.timestamp;
         self.remember(footer);
 
@@ -228,8 +232,12 @@ impl Session {
         if peer.manner != self.manner as u8 {
             return Err(Discard::OtherProtection);
         }
+        let number = pending.number;
+        if self.is_ambiguous(head.epoch, peer.instance) {
+            return Err(Discard::StaleHandshake);
+        }
         let epoch = Arc::new(Epoch {
-            receive_number: pending.number,
+            receive_number: number,
             send_number: head.epoch,
             seal: Protector::new(self.manner, &secrets.to_responder.0),
             open: Protector::new(self.manner, &secrets.to_initiator.0),
@@ -312,6 +320,15 @@ impl Session {
     /// recording that passes here leads nowhere, because its keys are never confirmed.
     fn fresh_enough(&self, timestamp: u64, peer_alive: bool, footer: &[u8; MAC_LEN]) -> bool {
         timestamp > self.latest_timestamp || (!peer_alive && !self.remembered.contains(footer))
+    }
+
+    /// Without a footer only the number of a key tells what was meant for a former run of the peer and is
+    /// still on its way. Its next try has another number.
+    fn is_ambiguous(&self, send_number: u8, peer_instance: u64) -> bool {
+        let former = self.previous.iter().flatten().chain(&self.current);
+        self.manner == Manner::None
+            && self.peer_instance.is_some_and(|known| known != peer_instance)
+            && former.into_iter().any(|epoch| epoch.send_number == send_number)
     }
 
     fn remember(&mut self, footer: [u8; MAC_LEN]) {

@@ -205,3 +205,21 @@ fn no_flipped_bit_of_either_message_is_taken() {
     }
     assert!(established(&mut a, &second));
 }
+
+#[test]
+fn without_footers_a_restarted_peer_takes_other_numbers_than_before() {
+    let none = |instance| Session::new(Instant::ZERO, &PSK, Manner::None, instance);
+    for instance in 16..32 {
+        let (mut a, mut b) = (none(1), none(2));
+        join(&mut a, &mut b, 10);
+        let before = b.ring().sending.expect("established").send_number;
+        let mut restarted = none(instance);
+        let numbers = (20..22).filter_map(|wall| {
+            let first = restarted.initiate(wall, [wall as u8; 32]);
+            let reply = b.on_handshake(Instant::ZERO, [wall as u8; 32], true, &first);
+            reply.is_ok().then(|| HandshakeHead::read(&first).expect("well-formed").epoch)
+        });
+        let numbers: Vec<u8> = numbers.collect();
+        assert!(!numbers.is_empty() && !numbers.contains(&before), "{instance}: {numbers:?}");
+    }
+}
