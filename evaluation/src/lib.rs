@@ -5,6 +5,7 @@
 //! - [`wan`]: the emulator of rates, delays, queues, losses and cuts.
 //! - [`portal`]: `netcombiner` daemons and the usual pair of them.
 //! - [`check`]: whether the emulator is true.
+//! - [`system_state`]: what a set-up must put back.
 //! - [`iperf`], [`ping`], [`datagrams`], [`stream`]: what is measured; [`stats`] condenses it.
 //!
 //! Everything needs root and leaves nothing behind, however the process ends.
@@ -22,6 +23,7 @@ mod process;
 pub mod scratch;
 pub mod stats;
 pub mod stream;
+pub mod system_state;
 pub mod wan;
 
 /// Whether this process may build a lab. If not, says on standard error what is skipped.
