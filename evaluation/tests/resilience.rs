@@ -43,8 +43,10 @@ fn wait_used(lab: &Lab, link: usize, limit: Duration) -> Result<()> {
 }
 
 /// Ends the traffic, which must have survived.
-fn survived(traffic: Traffic) {
-    traffic.survived(PATIENCE).unwrap();
+fn survived(traffic: Traffic, pair: &Pair) {
+    if let Err(error) = traffic.survived(PATIENCE) {
+        panic!("{error:#}\n{}", pair.account());
+    }
 }
 
 /// One of the links is cut for good.
@@ -56,7 +58,7 @@ fn survives_a_cut(options: &PairOptions) {
         traffic.run_until(secs(1.5));
         lab.wire(cut).cut(true);
         traffic.run_until(secs(6.0));
-        survived(traffic);
+        survived(traffic, &pair);
         pair.stop().unwrap();
     }
 }
@@ -74,7 +76,7 @@ fn survives_cuts_in_turn(options: &PairOptions) {
         wait_used(&lab, link, secs(10.0)).unwrap();
         std::thread::sleep(secs(0.5));
     }
-    survived(traffic);
+    survived(traffic, &pair);
     pair.stop().unwrap();
 }
 
@@ -131,7 +133,7 @@ fn connections_survive_a_carrier_and_an_interface_that_go_and_come() {
     std::thread::sleep(secs(2.0));
     lab.interface_up(0).unwrap();
     wait_used(&lab, 0, secs(20.0)).unwrap();
-    survived(traffic);
+    survived(traffic, &pair);
     pair.stop().unwrap();
 }
 
@@ -150,7 +152,7 @@ fn a_new_nat_mapping_is_followed() {
         lab.rebind_nat(link).unwrap();
         wait_used(&lab, link, secs(10.0)).unwrap();
     }
-    survived(traffic);
+    survived(traffic, &pair);
     let log = pair.remote().unwrap().log();
     assert!(log.contains("the other portal is at "), "the remote portal has not told of it:\n{log}");
     pair.stop().unwrap();
@@ -168,7 +170,7 @@ fn a_new_nat_mapping_of_the_only_link_is_followed() {
     traffic.run_until(secs(1.0));
     lab.rebind_nat(0).unwrap();
     wait_used(&lab, 0, secs(10.0)).unwrap();
-    survived(traffic);
+    survived(traffic, &pair);
     pair.stop().unwrap();
 }
 
@@ -196,7 +198,7 @@ fn a_link_with_another_address_is_followed() {
         })
         .unwrap();
         wait_used(&lab, 1, secs(10.0)).unwrap();
-        survived(traffic);
+        survived(traffic, &pair);
         pair.stop().unwrap();
     }
 }
@@ -220,7 +222,7 @@ fn a_link_without_its_interface_is_retried_while_the_other_carries() {
         lab.interface_up(1).unwrap();
         pair.local().unwrap().wait_state("link1", "up", secs(20.0)).unwrap();
         wait_used(&lab, 1, secs(10.0)).unwrap();
-        survived(traffic);
+        survived(traffic, &pair);
         pair.stop().unwrap();
     }
 }

@@ -203,6 +203,16 @@ impl<'a> Pair<'a> {
         bail!("no way through the tunnel within {limit:?}\n{}", tails.join("\n"))
     }
 
+    /// What both portals say of themselves, and the end of their logs: for messages.
+    pub fn account(&self) -> String {
+        let tell = |portal: &Portal| {
+            let shown = portal.show_text().unwrap_or_else(|error| format!("{error:#}"));
+            format!("{}{}\n{shown}", portal.name(), portal.log_tail())
+        };
+        let portals = [&self.local, &self.remote].into_iter().flatten();
+        portals.map(tell).collect::<Vec<_>>().join("\n")
+    }
+
     /// Stops both portals in good order.
     pub fn stop(mut self) -> Result<()> {
         let portals = [self.local.take(), self.remote.take()];
