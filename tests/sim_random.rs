@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use netcombiner::core::outbound::congestion::Algorithm;
 use netcombiner::core::session::protection::Manner;
 use netcombiner::sim::rng::Rng;
 use netcombiner::sim::scenario::ms;
@@ -43,6 +44,7 @@ fn setup(seed: u64, rng: &mut Rng) -> Setup {
     let keep_alive = rng.chance(0.5).then(|| ms(100 + rng.below(5_000)));
     for host in &mut setup.hosts {
         (host.manner, host.keep_alive) = (manner, keep_alive);
+        host.algorithm = if rng.chance(0.8) { Algorithm::Bbr } else { Algorithm::NewReno };
         if rng.chance(0.2) {
             host.metrics = (0..links).map(|_| rng.below(3) as u8).collect();
         }
@@ -94,9 +96,6 @@ fn run(seed: u64) {
     while world.now() < end {
         world.run(Duration::from_secs_f64(rng.scale(0.01, 2.0)));
         trouble(&mut world, &mut rng);
-        if std::env::var("TR").is_ok() {
-            eprintln!("--- {:?}\n{}", world.now(), world.portrait());
-        }
     }
     world.settle();
     // With all paths whole again, every link returns.
