@@ -5,6 +5,7 @@
 //! - [`wan`]: the emulator of rates, delays, queues, losses and cuts.
 //! - [`portal`]: `netcombiner` daemons and the usual pair of them.
 //! - [`check`]: whether the emulator is true.
+//! - [`system_state`]: what a set-up must put back.
 //! - [`iperf`], [`ping`], [`datagrams`], [`stream`]: what is measured; [`stats`] condenses it.
 //! - [`traffic`]: a user's day on the tunnel; [`adversary`]: somebody who means harm.
 //!
@@ -24,6 +25,7 @@ mod process;
 pub mod scratch;
 pub mod stats;
 pub mod stream;
+pub mod system_state;
 pub mod traffic;
 pub mod wait;
 pub mod wan;

@@ -1,0 +1,66 @@
+//! The arrows between the rooms go down only.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms, and what each may import of ours.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("cli", &["cli", "config", "control", "process", "core::snapshot"]),
+    ("config", &["config"]),
+    ("control", &["control", "core::snapshot"]),
+    ("core", &["core"]),
+    ("process", &["process", "config"]),
+    ("runtime", &["runtime", "config", "core"]),
+    ("sim", &["sim", "core"]),
+];
+
+/// Modules of `core` that everything there stands on.
+const LEAVES: &[&str] = &["units", "wire", "replay", "rtt", "packet", "discard", "ecn", "icmp"];
+
+fn sources(under: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(under).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        if entry.is_dir() {
+            found.extend(sources(&entry));
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            found.push(entry);
+        }
+    }
+    found
+}
+
+/// What follows `crate::` on each line, with `{` kept.
+fn imports(source: &Path) -> Vec<String> {
+    let text = fs::read_to_string(source).expect("readable");
+    text.split("crate::").skip(1).map(|rest| rest.lines().next().unwrap_or("").to_owned()).collect()
+}
+
+#[test]
+fn rooms_import_only_what_lies_below() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut seen = 0;
+    for (room, allowed) in MAY_IMPORT {
+        for source in sources(&src.join(room)) {
+            for import in imports(&source) {
+                seen += 1;
+                let fine = allowed.iter().any(|name| import.starts_with(name));
+                assert!(fine, "{} imports crate::{import}", source.display());
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} imports were found: does this test still see them?");
+}
+
+#[test]
+fn the_leaves_of_core_stand_on_each_other_only() {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
+    for leaf in LEAVES {
+        let text = fs::read_to_string(core.join(format!("{leaf}.rs"))).expect("a leaf");
+        for line in
+            text.lines().filter(|line| line.starts_with("use super::") || line.starts_with("use crate::"))
+        {
+            let module = line.trim_start_matches("use super::").trim_start_matches("use crate::core::");
+            assert!(LEAVES.iter().any(|leaf| module.starts_with(leaf)), "{leaf}: {line}");
+        }
+    }
+}
