@@ -256,7 +256,8 @@ impl Sender {
         }
         self.pto_count = 0;
         self.waiting_since = now;
-        let rate = newly.sample.and_then(|sample| self.rate_sample(now, sample));
+        let sample = newly.sample.filter(|sample| sample.first_sent >= self.controlled_since);
+        let rate = sample.and_then(|sample| self.rate_sample(now, sample));
         if let Some(sample) = rate.filter(|sample| !sample.app_limited || Some(sample.rate) > self.last_rate)
         {
             self.last_rate = Some(sample.rate);
@@ -463,7 +464,8 @@ impl Sender {
     /// stays, but those that were lost while it was down say nothing of its capacity.
     pub fn renew(&mut self, now: Instant, algorithm: Algorithm) {
         self.controller = algorithm.controller(self.max_datagram);
-        self.controlled_since = now;
+        (self.controlled_since, self.first_sent, self.delivered_time) = (now, now, now);
+        (self.pacer, self.app_limited_until) = (Pacer::default(), 0);
     }
 
     /// Tells the longest datagram of the link, bytes.
@@ -701,6 +703,18 @@ mod tests {
         let fresh = s.controller().window();
         assert_eq!(ack(&mut s, at(8_040), 4, &[0, 1, 2, 3]), Outcome { acked: 1, lost: 4 });
         assert!(s.controller().window() >= fresh, "{:?}", s.controller().window());
+    }
+
+    #[test]
+    fn an_outage_is_no_measure_of_the_rate() {
+        let mut s = sender();
+        send(&mut s, at(0), 4);
+        s.renew(at(5_000), Algorithm::Bbr);
+        ack(&mut s, at(5_000), 3, &[]);
+        assert_eq!((s.delivery_rate(), s.controller().bandwidth()), (None, None));
+        send(&mut s, at(5_000), 4);
+        ack(&mut s, at(5_040), 7, &[]);
+        assert_eq!(s.controller().bandwidth(), Rate::of(4_000, Duration::from_millis(40)));
     }
 
     #[test]
