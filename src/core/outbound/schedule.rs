@@ -187,9 +187,12 @@ impl Outbound {
     }
 }
 
-/// Half a round trip stands for the one-way delay.
+/// Time over the link as far as it is known. With nothing in flight its queue has drained, whatever the last
+/// samples said; without that, a link that once filled its own queue would never be tried again.
 fn half_rtt(link: &Link) -> Duration {
-    link.sender.rtt().smoothed() / 2
+    let rtt = link.sender.rtt();
+    let current = if link.sender.in_flight() == 0 { rtt.min() } else { rtt.smoothed() };
+    current / 2
 }
 
 /// Gives an ordered packet its place; others get none.
