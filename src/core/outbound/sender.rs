@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::congestion::{Acked, Algorithm, Controller, Lost, RateSample};
 use super::pacer::{Pacer, TRAIN_TIME};
-use crate::core::inbound::MAX_ACK_DELAY;
 use crate::core::packet::Packet;
 use crate::core::rtt::{GRANULARITY, Rtt};
 use crate::core::units::{Instant, Rate, expand32};
@@ -15,6 +14,8 @@ use crate::core::wire::{ACK_DELAY_UNIT, Ack, Order};
 
 /// Later datagrams that must be acknowledged before one is lost, until reordering is seen (RFC 9002 §6.1.1).
 const PACKET_THRESHOLD: u64 = 3;
+/// Ordered packets that are sent again when a probe timeout passes.
+const TAIL: usize = 2;
 /// Probe timeouts without an answer that make persistent congestion (RFC 9002 §7.6.1).
 const PERSISTENT_THRESHOLD: u32 = 3;
 /// A longer sample speaks of a peer that slept with an acknowledgement to send, not of the path.
@@ -372,7 +373,7 @@ impl Sender {
         self.totals.lost += count;
         if let Some(oldest) = oldest {
             let span = lost.newest_sent.since(oldest);
-            lost.persistent = span > self.rtt.probe_timeout(MAX_ACK_DELAY) * PERSISTENT_THRESHOLD;
+            lost.persistent = span > self.rtt.probe_timeout() * PERSISTENT_THRESHOLD;
             self.controller.on_loss(now, &lost);
         }
         self.forget(now);
@@ -382,7 +383,7 @@ impl Sender {
     /// Drops the decided transmissions at the front. Lost ones stay for a while, so that one that arrives
     /// after all is recognised.
     fn forget(&mut self, now: Instant) {
-        let keep_lost = self.rtt.smoothed() * 2 + MAX_ACK_DELAY;
+        let keep_lost = self.rtt.probe_timeout() * 2;
         while let Some(front) = self.sent.front() {
             match front.fate {
                 Fate::Acked => {}
@@ -406,7 +407,7 @@ impl Sender {
 
     /// When the present wait for an acknowledgement becomes a probe timeout.
     fn probe_timeout_at(&self) -> Instant {
-        self.waiting_since + self.rtt.probe_timeout(MAX_ACK_DELAY) * (1 << self.pto_count)
+        self.waiting_since + self.rtt.probe_timeout() * (1 << self.pto_count)
     }
 
     /// Handles the timers. True when a probe is due: acknowledgements are overdue.
@@ -415,6 +416,9 @@ impl Sender {
             self.detect_losses(now);
         }
         let overdue = self.in_flight > 0 && now >= self.probe_timeout_at();
+        if overdue {
+            self.offer_oldest();
+        }
         // After a sleep of the machine several are over at once.
         while self.in_flight > 0 && now >= self.probe_timeout_at() {
             if self.pto_count < MAX_BACKOFF {
@@ -433,6 +437,13 @@ impl Sender {
             self.lost.extend(sent.kept.take());
             self.ordered_in_flight -= u64::from(std::mem::take(&mut sent.ordered));
         }
+    }
+
+    /// Lets the oldest ordered packets in flight be sent again: nothing later may come to show that they were
+    /// lost (a tail loss probe, RFC 8985 §7, but over the best link).
+    fn offer_oldest(&mut self) {
+        let oldest = self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight && sent.ordered);
+        self.lost.extend(oldest.take(TAIL).filter_map(|sent| sent.kept.take()));
     }
 
     /// Gives up what is in flight: the link is down.
