@@ -470,6 +470,7 @@ impl Outbound {
             .filter(|(_, link)| Some(link.metric()) == lowest)
             .fold(0, |mask, (id, _)| mask | 1 << id.0);
         self.dark_since = if up { None } else { self.dark_since.or(Some(now)) };
+        self.drop_stranded_copies();
     }
 
     /// Takes from a link's sender what it has lost, to send it again, and what is done.
@@ -491,6 +492,7 @@ impl Outbound {
             }
             self.repairs.push_back(kept);
         }
+        self.drop_stranded_copies();
     }
 
     /// Lets the queue's bounds follow the links.

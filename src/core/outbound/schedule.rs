@@ -167,12 +167,33 @@ impl Outbound {
     }
 
     fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
-        let others = self.active & !(1 << id.0) != 0;
+        let others = self.backlog_mask() & !(1 << id.0) != 0;
         if others && let Some(copy) = self.copy(&kept) {
             self.copies.push_back((id, copy));
         }
         self.put_again(now, id, sealing, train, kept);
         self.repaired += 1;
+    }
+
+    /// Drops the copies that no link may take any more.
+    pub(super) fn drop_stranded_copies(&mut self) {
+        if self.copies.is_empty() {
+            return;
+        }
+        let able = self.backlog_mask();
+        for _ in 0..self.copies.len() {
+            match self.copies.pop_front() {
+                Some((first, copy)) if able & !(1 << first.0) == 0 => self.queue.give_back(copy.packet),
+                Some(copy) => self.copies.push_back(copy),
+                None => return,
+            }
+        }
+    }
+
+    /// Bit `n`: link `n` is in the stripe set.
+    fn backlog_mask(&self) -> u16 {
+        let stripe = self.each().filter(|(id, _)| self.carries_backlog(*id));
+        stripe.fold(0, |mask, (id, _)| mask | 1 << id.0)
     }
 
     /// A second copy of a repair, if the budget and the pool allow it.
