@@ -174,7 +174,7 @@ fn loss_costs_newreno_what_the_square_root_law_says() {
             Run(s(2)),
             Mark,
             Run(s(30)),
-            // Mathis: 1464 bytes, 41 ms, 1 %: 3.5 Mbit/s a link.
+            // Mathis: 1464 bytes, 41 ms, 1 %: 3.5 Mbit/s a link at best.
             Check(Goodput(Local), AtLeast(5.0)),
         ],
     );

@@ -167,9 +167,10 @@ impl Outbound {
     }
 
     fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
-        let other =
-            self.each().map(|(other, _)| other).find(|other| *other != id && self.carries_backlog(*other));
-        if let Some(target) = other
+        let other = self.each().find(|(other, link)| {
+            *other != id && self.carries_backlog(*other) && !link.sender.controller().is_loss_based()
+        });
+        if let Some(target) = other.map(|(other, _)| other)
             && let Some(copy) = self.copy(&kept)
         {
             self.copies.push_back((target, copy));
