@@ -76,7 +76,7 @@ pub struct Outbound {
     classifier: Classifier,
     /// Ordered packets that were lost, to be sent once more before anything else.
     repairs: VecDeque<Kept>,
-    /// Second copies of repairs, each for another link than the one that took the first.
+    /// Second copies of repairs, each with the link that it is for.
     copies: VecDeque<(LinkId, Kept)>,
     /// Bytes of repairs that the share of [`REPAIR_SHARE`] allows now.
     repair_budget: u64,
@@ -329,6 +329,7 @@ impl Outbound {
         self.change(now, id, |link| link.on_ack(now, ack));
         self.collect(now, id, false);
         self.tune_queue();
+        self.drop_stranded_copies();
     }
 
     /// A probe: it will be answered.
@@ -469,8 +470,8 @@ impl Outbound {
         self.active = usable()
             .filter(|(_, link)| Some(link.metric()) == lowest)
             .fold(0, |mask, (id, _)| mask | 1 << id.0);
-        self.dark_since = if up { None } else { self.dark_since.or(Some(now)) };
         self.drop_stranded_copies();
+        self.dark_since = if up { None } else { self.dark_since.or(Some(now)) };
     }
 
     /// Takes from a link's sender what it has lost, to send it again, and what is done.
@@ -492,7 +493,6 @@ impl Outbound {
             }
             self.repairs.push_back(kept);
         }
-        self.drop_stranded_copies();
     }
 
     /// Lets the queue's bounds follow the links.

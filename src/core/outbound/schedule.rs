@@ -28,9 +28,9 @@ impl Outbound {
         let urgent = self.session && (self.queue.has_sparse() || !self.repairs.is_empty());
         let backlog = self.session && self.queue.has_backlog();
         self.each().fold(0, |mask, (id, link)| {
-            let copy = self.session && self.copies.iter().any(|(first, _)| *first != id);
+            let copy = self.session && self.copies.iter().any(|(target, _)| *target == id);
             let ready = link.has_control()
-                || copy && self.carries_backlog(id) && link.sender.urgent_credit() > 0
+                || copy && link.sender.urgent_credit() > 0
                 || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
                 || backlog && self.carries_backlog(id) && link.sender.credit(now) > 0;
             if ready { mask | 1 << id.0 } else { mask }
@@ -52,8 +52,8 @@ impl Outbound {
             if self.carries_urgent(now, id) {
                 self.pull_urgent(now, id, sealing, train);
             }
+            self.pull_copies(now, id, sealing, train);
             if self.carries_backlog(id) {
-                self.pull_copies(now, id, sealing, train);
                 self.pull_backlog(now, id, sealing, train);
             }
         }
@@ -110,7 +110,7 @@ impl Outbound {
     }
 
     fn pull_copies(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
-        while let Some(at) = self.copies.iter().position(|(first, _)| *first != id) {
+        while let Some(at) = self.copies.iter().position(|(target, _)| *target == id) {
             let room = self.room(id, sealing, train, |link| link.sender.urgent_credit());
             let len = self.copies[at].1.packet.len() as u64;
             let Some((_, copy)) = room.filter(|room| len <= *room).and_then(|_| self.copies.remove(at))
@@ -167,33 +167,27 @@ impl Outbound {
     }
 
     fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
-        let others = self.backlog_mask() & !(1 << id.0) != 0;
-        if others && let Some(copy) = self.copy(&kept) {
-            self.copies.push_back((id, copy));
+        let other = self.each().find(|(other, link)| {
+            *other != id && self.carries_backlog(*other) && !link.sender.controller().is_loss_based()
+        });
+        if let Some(target) = other.map(|(other, _)| other)
+            && let Some(copy) = self.copy(&kept)
+        {
+            self.copies.push_back((target, copy));
         }
         self.put_again(now, id, sealing, train, kept);
         self.repaired += 1;
     }
 
-    /// Drops the copies that no link may take any more.
+    /// Drops the copies for links that carry none any more.
     pub(super) fn drop_stranded_copies(&mut self) {
-        if self.copies.is_empty() {
-            return;
-        }
-        let able = self.backlog_mask();
         for _ in 0..self.copies.len() {
             match self.copies.pop_front() {
-                Some((first, copy)) if able & !(1 << first.0) == 0 => self.queue.give_back(copy.packet),
-                Some(copy) => self.copies.push_back(copy),
-                None => return,
+                Some((target, kept)) if self.carries_backlog(target) => self.copies.push_back((target, kept)),
+                Some((_, kept)) => self.queue.give_back(kept.packet),
+                None => {}
             }
         }
-    }
-
-    /// Bit `n`: link `n` is in the stripe set.
-    fn backlog_mask(&self) -> u16 {
-        let stripe = self.each().filter(|(id, _)| self.carries_backlog(*id));
-        stripe.fold(0, |mask, (id, _)| mask | 1 << id.0)
     }
 
     /// A second copy of a repair, if the budget and the pool allow it.
