@@ -437,7 +437,7 @@ link_rules() {
             case $prefix in default | fe80:* | ff00:*) continue ;; esac
             route "$family" "$prefix" dev "$name" table "$own_table"
         done
-        if [ $family = 6 ]; then
+        if [ "$family" = 6 ]; then
             for prefix in $(ip -6 route show table main dev "$name" proto kernel | sed 's/ .*//'); do
                 case $prefix in fe80:* | ff00:*) continue ;; esac
                 route 6 "$prefix" dev "$name" table "$own_table"

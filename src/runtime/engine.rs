@@ -387,7 +387,8 @@ impl Engine {
                 let run = std::iter::from_fn(|| received.next_if(|next| next.source == source));
                 let whole = run.filter_map(|received| {
                     if received.datagram.is_none() {
-                        socket.discards.count(Discard::Oversized);
+                        let arrival = Arrival { socket: id, source, discards: &socket.discards };
+                        self.portal.discard(&arrival, Discard::Oversized);
                     }
                     received.datagram
                 });
