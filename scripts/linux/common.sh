@@ -18,6 +18,7 @@ CLIENT=0x10000000
 OWN=0x20000000
 
 die() {
+    # shellcheck disable=SC2154 # The script that reads this file defines it.
     echo "$role: ${interface:+$interface: }$*" >&2
     exit 1
 }
@@ -152,6 +153,7 @@ down() {
 roll_back() {
     trap - EXIT
     if [ -e "$ledger" ]; then
+        # shellcheck disable=SC2094 # The patterns are read before anything is written.
         grep -vxFf "$ledger" "$draft" >>"$ledger" || :
         rm -f "$draft"
     else
