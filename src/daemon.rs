@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use nix::net::if_::if_nametoindex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -15,6 +17,12 @@ use crate::process::hooks::{self, Phase};
 use crate::process::lock::Lock;
 use crate::process::{logging, service};
 use crate::runtime::Runtime;
+
+/// Longest wait for the interface's end; it takes the kernel some 20 ms.
+const GONE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time between two looks whether the interface is gone.
+const GONE_POLL: Duration = Duration::from_millis(5);
 
 /// Runs a portal. Returns when it has ended, or, in the process that went to the background for it, when it
 /// is ready.
@@ -102,8 +110,23 @@ async fn live(
     service::stopping();
     hooks::run_all(Phase::PreDown, &hooks.pre_down, interface);
     portal.runtime.stop();
+    drop(portal);
+    gone(interface).await;
     tracing::info!("stopped");
     result
+}
+
+/// Waits until the kernel has taken the interface away, which is when the last thread that holds it ends.
+/// Whoever finds the lock free, and the commands of `PostDown`, may then rely on that.
+async fn gone(interface: &InterfaceName) {
+    let asked = Instant::now();
+    while if_nametoindex(interface.as_str()).is_ok() {
+        if asked.elapsed() > GONE_TIMEOUT {
+            tracing::warn!("the interface is still there");
+            return;
+        }
+        tokio::time::sleep(GONE_POLL).await;
+    }
 }
 
 /// The portal, as the control socket sees it.

@@ -4,6 +4,7 @@
 //!   hosts ── local portal ══ 1 … n emulated links ══ remote portal ── hosts      (virtual time)
 //! ```
 
+use netcombiner::core::outbound::congestion::Algorithm;
 use netcombiner::sim::End::{Local, Remote};
 use netcombiner::sim::Setup;
 use netcombiner::sim::scenario::Bound::{AtLeast, AtMost, Exactly};
@@ -23,36 +24,76 @@ fn all_links_come_up_within_a_few_round_trips() {
     play(Setup::new(1, paths), &[Within(ms(260), LinksUp(Remote), Exactly(3.0)), Start]);
 }
 
+/// Greedy load over `paths`, with either congestion control: near the sum, and in order as far as the links'
+/// own queues stay short, which NewReno does not see to.
+fn carries_the_sum(seed: u64, paths: [Conditions; 2]) {
+    for (algorithm, disorder) in [(Algorithm::Bbr, 0.001), (Algorithm::NewReno, 0.1)] {
+        let mut setup = Setup::new(seed, paths.clone());
+        setup.hosts.iter_mut().for_each(|host| host.algorithm = algorithm);
+        play(
+            setup,
+            &[
+                Start,
+                Offer(Local, BULK),
+                Run(s(4)),
+                Mark,
+                Run(s(10)),
+                Check(ShareOfSum(Local), AtLeast(0.85)),
+                Check(ShareOfBest(Local), AtLeast(0.95)),
+                Check(Reordered(0), AtMost(disorder)),
+            ],
+        );
+    }
+}
+
 #[test]
 fn two_equal_links_carry_their_sum() {
-    let link = Conditions::new(20.0, 20.0);
+    carries_the_sum(1, [Conditions::new(10.0, 20.0), Conditions::new(10.0, 20.0)]);
+}
+
+#[test]
+fn two_unequal_links_carry_their_sum() {
+    carries_the_sum(2, [Conditions::new(20.0, 10.0), Conditions::new(4.0, 60.0)]);
+}
+
+#[test]
+fn a_ping_and_a_call_beside_a_greedy_load_take_the_fast_link_and_wait_little() {
+    let shallow = |mbit, ms| Conditions::new(mbit, ms).queue_ms(100.0);
     play(
-        Setup::new(1, [link.clone(), link]),
+        Setup::new(20, [shallow(20.0, 15.0), shallow(10.0, 50.0)]),
         &[
             Start,
             Offer(Local, BULK),
-            Run(s(2)),
+            Offer(Local, Load::Ping(ms(50))),
+            Offer(Local, Load::Voice),
+            Run(s(4)),
             Mark,
-            Run(s(10)),
-            Check(ShareOfSum(Local), AtLeast(0.85)),
-            Check(ShareOfBest(Local), AtLeast(0.95)),
+            Run(s(20)),
+            Check(Delay(1, 50.0), AtMost(60.0)),
+            Check(Delay(1, 95.0), AtMost(100.0)),
+            Check(Delay(2, 95.0), AtMost(60.0)),
+            Check(Lost(2), AtMost(0.01)),
         ],
     );
 }
 
 #[test]
-fn two_unequal_links_carry_their_sum() {
+fn many_conversations_each_keep_their_order() {
+    let jittery = |mbit, ms| Conditions::new(mbit, ms).reordering(8.0).loss(Loss::Random(0.005));
+    let mut steps = vec![Start];
+    steps.extend((0..8).map(|_| Offer(Local, CUBIC)));
+    steps.extend([Run(s(3)), Mark, Run(s(10))]);
+    steps.extend((0..8).map(|flow| Check(Reordered(flow), AtMost(0.01))));
+    steps.push(Check(ShareOfSum(Local), AtLeast(0.6)));
+    play(Setup::new(21, [jittery(15.0, 15.0), jittery(10.0, 35.0)]), &steps);
+}
+
+#[test]
+fn a_tcp_connection_over_lossy_links_is_not_stopped_by_their_loss() {
+    let lossy = |mbit, ms| Conditions::new(mbit, ms).loss(Loss::Random(0.01));
     play(
-        Setup::new(2, [Conditions::new(40.0, 10.0), Conditions::new(8.0, 60.0)]),
-        &[
-            Start,
-            Offer(Local, BULK),
-            Run(s(2)),
-            Mark,
-            Run(s(10)),
-            Check(ShareOfSum(Local), AtLeast(0.85)),
-            Check(ShareOfBest(Local), AtLeast(0.95)),
-        ],
+        Setup::new(22, [lossy(20.0, 20.0), lossy(10.0, 30.0)]),
+        &[Start, Offer(Local, CUBIC), Run(s(4)), Mark, Run(s(20)), Check(ShareOfBest(Local), AtLeast(0.5))],
     );
 }
 
@@ -80,7 +121,7 @@ fn both_directions_are_filled_at_once() {
 #[test]
 fn a_download_does_not_drown_in_its_acknowledgements() {
     let mut setup = Setup::new(4, []);
-    setup.paths = vec![[Conditions::new(1.0, 15.0), Conditions::new(50.0, 15.0)]];
+    setup.paths = vec![[Conditions::new(0.5, 15.0), Conditions::new(25.0, 15.0)]];
     play(
         setup,
         &[
@@ -90,7 +131,7 @@ fn a_download_does_not_drown_in_its_acknowledgements() {
             Mark,
             Run(s(10)),
             Check(ShareOfSum(Remote), AtLeast(0.85)),
-            Check(Carried(Local, 0), AtMost(0.4)),
+            Check(Carried(Local, 0), AtMost(0.3)),
         ],
     );
 }
@@ -105,7 +146,7 @@ fn one_tcp_connection_alone_on_one_link_is_not_slowed_much() {
 
 #[test]
 fn one_tcp_connection_gains_from_a_second_equal_link() {
-    let link = Conditions::new(20.0, 20.0);
+    let link = Conditions::new(10.0, 20.0);
     play(
         Setup::new(6, [link.clone(), link]),
         &[Start, Offer(Local, CUBIC), Run(s(3)), Mark, Run(s(10)), Check(ShareOfBest(Local), AtLeast(0.95))],
@@ -115,23 +156,25 @@ fn one_tcp_connection_gains_from_a_second_equal_link() {
 #[test]
 fn one_tcp_connection_over_unequal_links() {
     play(
-        Setup::new(7, [Conditions::new(20.0, 10.0), Conditions::new(20.0, 30.0)]),
-        &[Start, Offer(Local, CUBIC), Run(s(3)), Mark, Run(s(10)), Check(ShareOfBest(Local), AtLeast(0.3))],
+        Setup::new(7, [Conditions::new(10.0, 10.0), Conditions::new(10.0, 30.0)]),
+        &[Start, Offer(Local, CUBIC), Run(s(3)), Mark, Run(s(10)), Check(ShareOfBest(Local), AtLeast(0.95))],
     );
 }
 
 #[test]
 fn loss_costs_newreno_what_the_square_root_law_says() {
     let lossy = Conditions::new(20.0, 20.0).loss(Loss::Random(0.01));
+    let mut setup = Setup::new(8, [lossy.clone(), lossy]);
+    setup.hosts.iter_mut().for_each(|host| host.algorithm = Algorithm::NewReno);
     play(
-        Setup::new(8, [lossy.clone(), lossy]),
+        setup,
         &[
             Start,
             Offer(Local, BULK),
             Run(s(2)),
             Mark,
             Run(s(30)),
-            // Mathis: 1464 bytes, 41 ms, 1 %: 3.5 Mbit/s a link.
+            // Mathis: 1464 bytes, 41 ms, 1 %: 3.5 Mbit/s a link at best.
             Check(Goodput(Local), AtLeast(5.0)),
         ],
     );
@@ -139,16 +182,16 @@ fn loss_costs_newreno_what_the_square_root_law_says() {
 
 #[test]
 fn bursts_of_loss_on_one_link_leave_the_other_alone() {
-    let bursts = Conditions::new(20.0, 20.0).loss(Loss::Bursts { begin: 0.002, end: 0.1 });
+    let bursts = Conditions::new(10.0, 20.0).loss(Loss::Bursts { begin: 0.002, end: 0.1 });
     play(
-        Setup::new(9, [Conditions::new(20.0, 20.0), bursts]),
+        Setup::new(9, [Conditions::new(10.0, 20.0), bursts]),
         &[Start, Offer(Local, BULK), Run(s(2)), Mark, Run(s(30)), Check(ShareOfBest(Local), AtLeast(1.05))],
     );
 }
 
 #[test]
 fn reordering_on_a_link_is_learned_and_costs_little() {
-    let shuffled = Conditions::new(20.0, 20.0).reordering(10.0);
+    let shuffled = Conditions::new(10.0, 20.0).reordering(10.0);
     play(
         Setup::new(10, [shuffled.clone(), shuffled]),
         &[
@@ -157,7 +200,7 @@ fn reordering_on_a_link_is_learned_and_costs_little() {
             Run(s(5)),
             Mark,
             Run(s(10)),
-            Check(Reordered(0), AtLeast(0.05)),
+            Check(Reordered(0), AtMost(0.001)),
             Check(ShareOfSum(Local), AtLeast(0.85)),
         ],
     );
@@ -180,9 +223,9 @@ fn duplicates_by_the_network_arrive_once() {
 
 #[test]
 fn a_rate_step_is_followed() {
-    let (slow, fast) = (Conditions::new(5.0, 20.0), Conditions::new(30.0, 20.0));
+    let (slow, fast) = (Conditions::new(3.0, 20.0), Conditions::new(15.0, 20.0));
     play(
-        Setup::new(12, [Conditions::new(10.0, 20.0), fast.clone()]),
+        Setup::new(12, [Conditions::new(5.0, 20.0), fast.clone()]),
         &[
             Start,
             Offer(Local, BULK),
@@ -212,14 +255,21 @@ fn a_satellite_round_trip_of_600_ms_is_filled() {
 #[test]
 fn a_satellite_beside_a_fast_link_takes_nothing_away() {
     play(
-        Setup::new(14, [Conditions::new(30.0, 15.0), Conditions::new(20.0, 300.0).queue_ms(600.0)]),
-        &[Start, Offer(Local, BULK), Run(s(15)), Mark, Run(s(15)), Check(ShareOfBest(Local), AtLeast(1.2))],
+        Setup::new(14, [Conditions::new(15.0, 15.0), Conditions::new(10.0, 300.0).queue_ms(600.0)]),
+        &[
+            Start,
+            Offer(Local, BULK),
+            Run(s(15)),
+            Mark,
+            Run(s(15)), // Too far behind for one conversation.
+            Check(ShareOfBest(Local), AtLeast(0.95)),
+        ],
     );
 }
 
 #[test]
 fn sixteen_links_carry_their_sum() {
-    let paths = (0..16).map(|i| Conditions::new(1.0 + 0.5 * f64::from(i), 5.0 + 4.0 * f64::from(i)));
+    let paths = (0..16).map(|i| Conditions::new(1.0 + 0.25 * f64::from(i), 5.0 + 4.0 * f64::from(i)));
     play(
         Setup::new(15, paths),
         &[Start, Offer(Local, BULK), Run(s(5)), Mark, Run(s(5)), Check(ShareOfSum(Local), AtLeast(0.85))],

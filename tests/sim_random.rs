@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use netcombiner::core::outbound::congestion::Algorithm;
 use netcombiner::core::session::protection::Manner;
 use netcombiner::sim::rng::Rng;
 use netcombiner::sim::scenario::ms;
@@ -43,6 +44,7 @@ fn setup(seed: u64, rng: &mut Rng) -> Setup {
     let keep_alive = rng.chance(0.5).then(|| ms(100 + rng.below(5_000)));
     for host in &mut setup.hosts {
         (host.manner, host.keep_alive) = (manner, keep_alive);
+        host.algorithm = if rng.chance(0.8) { Algorithm::Bbr } else { Algorithm::NewReno };
         if rng.chance(0.2) {
             host.metrics = (0..links).map(|_| rng.below(3) as u8).collect();
         }
@@ -61,7 +63,7 @@ fn load(rng: &mut Rng) -> Load {
     }
 }
 
-fn trouble(world: &mut World, rng: &mut Rng) {
+fn trouble(world: &mut World, rng: &mut Rng, keeps_alive: bool) {
     let path = rng.below(world.net.paths.len() as u64) as usize;
     let end = End::BOTH[rng.below(2) as usize];
     match rng.below(9) {
@@ -72,7 +74,8 @@ fn trouble(world: &mut World, rng: &mut Rng) {
             let other = conditions(rng);
             world.change(path, end, |wire| *wire = other);
         }
-        5 => world.net.rebind(path),
+        // Without keepalives an idle local portal is never heard from behind its new mapping.
+        5 if keeps_alive => world.net.rebind(path),
         6 if rng.chance(0.3) => world.restart(end),
         7 if rng.chance(0.3) => world.suspend(end, ms(rng.below(3_000))),
         _ => {
@@ -84,7 +87,9 @@ fn trouble(world: &mut World, rng: &mut Rng) {
 
 fn run(seed: u64) {
     let mut rng = Rng::new(seed);
-    let mut world = World::new(setup(seed, &mut rng));
+    let setup = setup(seed, &mut rng);
+    let keeps_alive = setup.hosts[0].keep_alive.is_some();
+    let mut world = World::new(setup);
     let end = world.now() + LENGTH;
     for _ in 0..2 {
         let from = End::BOTH[rng.below(2) as usize];
@@ -93,10 +98,7 @@ fn run(seed: u64) {
     }
     while world.now() < end {
         world.run(Duration::from_secs_f64(rng.scale(0.01, 2.0)));
-        trouble(&mut world, &mut rng);
-        if std::env::var("TR").is_ok() {
-            eprintln!("--- {:?}\n{}", world.now(), world.portrait());
-        }
+        trouble(&mut world, &mut rng, keeps_alive);
     }
     world.settle();
     // With all paths whole again, every link returns.

@@ -15,7 +15,7 @@ use netcombiner::sim::{End, Setup};
 const BULK: Load = Load::Bulk { size: FULL };
 
 fn two_links(seed: u64) -> Setup {
-    Setup::new(seed, [Conditions::new(10.0, 20.0), Conditions::new(5.0, 30.0)])
+    Setup::new(seed, [Conditions::new(5.0, 20.0), Conditions::new(3.0, 30.0)])
 }
 
 fn attack(forgery: Forgery, to: End, every: Duration, spoofed: bool) -> Step {

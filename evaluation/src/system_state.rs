@@ -21,8 +21,9 @@ const LISTINGS: [(&str, &[&str]); 7] = [
     ("nft", &["list", "ruleset"]),
 ];
 
-/// The settings of all interfaces, and that for forwarding.
-const SYSCTLS: [&str; 4] = ["ipv4/conf", "ipv6/conf", "ipv4/ip_forward", "ipv4/ip_local_port_range"];
+/// The settings of all interfaces, and some for the whole system.
+const SYSCTLS: [&str; 5] =
+    ["ipv4/conf", "ipv6/conf", "ipv4/ip_forward", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"];
 
 /// The state of a namespace at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -243,3 +243,48 @@ fn the_shells_of_small_systems_agree() {
         }
     }
 }
+
+#[test]
+fn the_systemd_unit_is_valid() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: the systemd unit: systemd-analyze is not installed");
+        return;
+    }
+    let scratch = Scratch::new().unwrap();
+    let unit = format!("{}/../scripts/systemd/netcombiner@.service", env!("CARGO_MANIFEST_DIR"));
+    // The program need not be installed here.
+    let text = fs::read_to_string(unit).unwrap().replace("/usr/bin/netcombiner", "/bin/true");
+    for name in ["netcombiner@.service", "netcombiner@nc0.service"] {
+        fs::write(scratch.path().join(name), &text).unwrap();
+    }
+    let instance = scratch.path().join("netcombiner@nc0.service");
+    let output = Command::new("systemd-analyze").arg("verify").arg(&instance).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("netcombiner@"), "{said}");
+}
+
+#[test]
+fn the_scripts_for_freebsd_are_read_by_a_shell_and_print_rules_of_one_family_each() {
+    let directory = format!("{}/../scripts/freebsd", env!("CARGO_MANIFEST_DIR"));
+    for script in ["netcombiner", "netcombiner-pf"] {
+        let read = Command::new("sh").arg("-n").arg(format!("{directory}/{script}")).output().unwrap();
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    }
+    for (role, options) in [
+        ("remote-portal", "--wan em0 --address 192.0.2.1 --address 2001:db8::1 --port 9000"),
+        ("remote-nat", "--wan em0 --lan 192.168.1.0/24 --lan 2001:db8:1::/64"),
+        ("local-portal", "--lan em0 --address 192.0.2.1 --client 192.168.1.2"),
+        ("local-nat", "--lan em0"),
+    ] {
+        let line = format!("{directory}/netcombiner-pf {role} up nc0 --dry-run {options}");
+        let output = Command::new("sh").args(line.split(' ')).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("pfctl -a netcombiner/nc0 -f -"), "{role}: {said}");
+        for rule in said.lines().filter(|line| line.contains(" inet ")) {
+            assert!(!rule.contains("2001:"), "{rule}");
+        }
+        for rule in said.lines().filter(|line| line.contains(" inet6 ")) {
+            assert!(!rule.contains("192."), "{rule}");
+        }
+    }
+}

@@ -18,6 +18,7 @@ CLIENT=0x10000000
 OWN=0x20000000
 
 die() {
+    # shellcheck disable=SC2154 # The script that reads this file defines it.
     echo "$role: ${interface:+$interface: }$*" >&2
     exit 1
 }
@@ -152,6 +153,7 @@ down() {
 roll_back() {
     trap - EXIT
     if [ -e "$ledger" ]; then
+        # shellcheck disable=SC2094 # The patterns are read before anything is written.
         grep -vxFf "$ledger" "$draft" >>"$ledger" || :
         rm -f "$draft"
     else
@@ -305,6 +307,22 @@ each_family() {
     if [ -n "$v6" ]; then echo "        $1 ip6 $2 $(nft_set $v6) $3"; fi
 }
 
+# This host's answers to the client, whose address its routes would take for its own or for the remote
+# portal's. An ICMP error takes its mark from the packet that it answers, and with that its way and a
+# source address to match; all else is marked by its connection. The input adds rules for output.
+reflect_marks() {
+    if [ -n "$v4" ]; then set_sysctl ipv4/fwmark_reflect 1; fi
+    if [ -n "$v6" ]; then set_sysctl ipv6/fwmark_reflect 1; fi
+}
+
+answers_to_client() {
+    echo "    chain output {"
+    echo "        type route hook output priority mangle; policy accept;"
+    each_family "ct mark & $CLIENT != 0" daddr "meta mark set meta mark | $CLIENT"
+    cat
+    echo "    }"
+}
+
 # The statement of nft for source NAT: to the address of the family in `snat`, else the interface's own.
 translation() {
     # shellcheck disable=SC2086,SC2154
@@ -421,7 +439,7 @@ link_rules() {
             case $prefix in default | fe80:* | ff00:*) continue ;; esac
             route "$family" "$prefix" dev "$name" table "$own_table"
         done
-        if [ $family = 6 ]; then
+        if [ "$family" = 6 ]; then
             for prefix in $(ip -6 route show table main dev "$name" proto kernel | sed 's/ .*//'); do
                 case $prefix in fe80:* | ff00:*) continue ;; esac
                 route 6 "$prefix" dev "$name" table "$own_table"

@@ -15,11 +15,12 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
     let protection = protection(fields, key);
     let addresses = addresses(fields);
     let mtu = fields.parsed("MTU", |text| text.parse::<Mtu>());
-    if let Field::Given(Mtu::Fixed(mtu), line) = mtu {
-        if mtu < MIN_IPV6_MTU && addresses.iter().any(|cidr| cidr.address().is_ipv6()) {
-            let allowed = format!("min {MIN_IPV6_MTU} with an IPv6 Address");
-            fields.invalid(line, "MTU", &allowed, &mtu.to_string());
-        }
+    if let Field::Given(Mtu::Fixed(mtu), line) = mtu
+        && mtu < MIN_IPV6_MTU
+        && addresses.iter().any(|cidr| cidr.address().is_ipv6())
+    {
+        let allowed = format!("min {MIN_IPV6_MTU} with an IPv6 Address");
+        fields.invalid(line, "MTU", &allowed, &mtu.to_string());
     }
     let commands = |key| fields.all(key).map(|entry| entry.value.clone()).collect();
     Some(Host {

@@ -656,7 +656,8 @@ impl Portal {
         outbound.ready(now)
     }
 
-    fn discard(&self, arrival: &Arrival<'_>, reason: Discard) {
+    /// Counts a datagram that is not used. For those that the caller could not even hand over.
+    pub fn discard(&self, arrival: &Arrival<'_>, reason: Discard) {
         self.discards.count(reason);
         arrival.discards.count(reason);
     }

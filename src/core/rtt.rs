@@ -11,6 +11,16 @@ pub const GRANULARITY: Duration = Duration::from_millis(1);
 /// How long a smallest sample is believed: BBRv3 keeps it for 10 s, a path that changed shows within that.
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(10);
 
+/// Longest an acknowledgement waits (as RFC 9000's default `max_ack_delay`) …
+const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
+/// … and shortest, unless it must go at once: bounds their rate to 1,000 a second.
+pub const MIN_ACK_DELAY: Duration = Duration::from_millis(1);
+
+/// How long an acknowledgement waits for more to tell on a path of this round-trip time: both ends know it.
+pub fn ack_delay(rtt: Duration) -> Duration {
+    (rtt / 8).clamp(MIN_ACK_DELAY, MAX_ACK_DELAY)
+}
+
 /// Smoothed round-trip time, its variation and the recent minimum.
 #[derive(Clone, Debug, Default)]
 pub struct Rtt {
@@ -69,9 +79,11 @@ impl Rtt {
         self.minimum.map_or(INITIAL_RTT, |(_, least)| least)
     }
 
-    /// Probe timeout without back-off (RFC 9002 §6.2.1); `ack_delay` is the longest the peer may hold an ack.
-    pub fn probe_timeout(&self, ack_delay: Duration) -> Duration {
-        self.smoothed() + (self.variation() * 4).max(GRANULARITY) + ack_delay
+    /// Probe timeout without back-off (RFC 9002 §6.2.1).
+    pub fn probe_timeout(&self) -> Duration {
+        // Until the peer has measured it too, it waits for the longest.
+        let wait = if self.is_measured() { ack_delay(self.smoothed()) } else { MAX_ACK_DELAY };
+        self.smoothed() + (self.variation() * 4).max(GRANULARITY) + wait
     }
 }
 

@@ -1,7 +1,7 @@
 //! One timer for all of a portal's deadlines.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::time::TimeSpec;
@@ -14,20 +14,22 @@ use crate::runtime::clock;
 pub(super) struct Alarm {
     timer: TimerFd,
     /// Nanoseconds of the time it is armed for.
-    armed: AtomicU64,
+    armed: Mutex<u64>,
 }
 
 impl Alarm {
     /// An alarm that is not armed.
     pub(super) fn new() -> nix::Result<Self> {
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
-        Ok(Self { timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?, armed: AtomicU64::new(u64::MAX) })
+        Ok(Self { timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?, armed: Mutex::new(u64::MAX) })
     }
 
     /// Lets it fire at `at` or earlier.
     pub(super) fn arm(&self, at: Instant) {
         let nanos = at.as_nanos();
-        if self.armed.fetch_min(nanos, Ordering::AcqRel) > nanos {
+        let mut armed = self.armed();
+        if *armed > nanos {
+            *armed = nanos;
             // Zero would disarm it.
             let wait = at.since(clock::now()).max(Duration::from_nanos(1));
             let once = Expiration::OneShot(TimeSpec::from_duration(wait));
@@ -38,9 +40,15 @@ impl Alarm {
 
     /// It fired, or may have: takes note that it is armed for nothing any more.
     pub(super) fn acknowledge(&self) {
-        self.armed.store(u64::MAX, Ordering::Release);
+        let mut armed = self.armed();
         let mut count = [0; 8];
         let _ = nix::unistd::read(self.timer.as_fd(), &mut count);
+        *armed = u64::MAX;
+    }
+
+    /// Held while the timer is set, so that what is noted and what is set agree.
+    fn armed(&self) -> MutexGuard<'_, u64> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What becomes readable when it fires.

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::Thread;
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -60,6 +60,8 @@ pub(super) struct Engine {
     /// The thread that reads the interface waits for room in the queue.
     starved: AtomicBool,
     reader: Mutex<Option<Thread>>,
+    /// Threads that read sockets.
+    readers: Mutex<Vec<JoinHandle<()>>>,
     notices: tokio::sync::mpsc::UnboundedSender<Notice>,
     news_told: AtomicBool,
     /// Packets that the interface did not take.
@@ -116,6 +118,7 @@ impl Engine {
             stopping: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             reader: Mutex::new(None),
+            readers: Mutex::default(),
             notices,
             news_told: AtomicBool::new(false),
             undelivered: AtomicU64::new(0),
@@ -123,7 +126,7 @@ impl Engine {
     }
 
     /// Starts the threads that live as long as the engine.
-    pub(super) fn start(self: &Arc<Self>) -> io::Result<Vec<std::thread::JoinHandle<()>>> {
+    pub(super) fn start(self: &Arc<Self>) -> io::Result<Vec<JoinHandle<()>>> {
         let spawn = |name: &str, run: fn(&Self)| {
             let engine = Arc::clone(self);
             std::thread::Builder::new().name(name.into()).spawn(move || run(&engine))
@@ -131,7 +134,7 @@ impl Engine {
         Ok(vec![spawn("tun", Self::read_interface)?, spawn("timer", Self::watch_time)?])
     }
 
-    /// Lets all threads end.
+    /// Lets all threads end, and waits for those that read sockets. Not to be called by one of them.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.stop.wake();
@@ -139,6 +142,10 @@ impl Engine {
             socket.close();
         }
         self.feed_reader();
+        for thread in self.readers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
     }
 
     // Sockets.
@@ -168,10 +175,18 @@ impl Engine {
                 engine.notice(Notice::SocketFailed(id, error.to_string()));
             }
         });
-        if spawned.is_err() {
-            self.remove_socket(id);
+        match spawned {
+            Ok(thread) => {
+                let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+                readers.retain(|reader| !reader.is_finished());
+                readers.push(thread);
+                Ok(id)
+            }
+            Err(error) => {
+                self.remove_socket(id);
+                Err(error)
+            }
         }
-        spawned.map(|_| id)
     }
 
     /// Closes a socket; its thread ends.
@@ -372,7 +387,8 @@ impl Engine {
                 let run = std::iter::from_fn(|| received.next_if(|next| next.source == source));
                 let whole = run.filter_map(|received| {
                     if received.datagram.is_none() {
-                        socket.discards.count(Discard::Oversized);
+                        let arrival = Arrival { socket: id, source, discards: &socket.discards };
+                        self.portal.discard(&arrival, Discard::Oversized);
                     }
                     received.datagram
                 });

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::clock;
 use super::engine::{Engine, Flow};
 use super::interface::index_of;
+use super::sys::interface_mtu;
 use super::tcp::{self, TcpFlow};
 use super::udp::{Local, UdpSocket, path_mtu};
 use crate::config::{CongestionControl, Method, Peer, Remote, RemoteHost};
@@ -56,7 +57,13 @@ struct Sockets {
     /// Who wants to hear of a socket's failure.
     keepers: HashMap<SocketId, Vec<mpsc::UnboundedSender<String>>>,
     /// UDP sockets with a fixed port, which several sections may share.
-    shared: HashMap<(Option<std::net::IpAddr>, u16, Option<String>), (SocketId, usize)>,
+    shared: HashMap<Local, Shared>,
+}
+
+/// A socket and how many sections use it.
+struct Shared {
+    socket: SocketId,
+    users: usize,
 }
 
 /// One section and its task. Dropping it closes what it opened.
@@ -115,30 +122,27 @@ impl Keeper {
         if local.port == 0 {
             return self.engine.add_socket(Flow::Udp(UdpSocket::open(local, remote)?));
         }
-        let key = (local.address, local.port, local.interface.clone());
         let mut sockets = self.sockets();
-        if let Some((socket, users)) = sockets.shared.get_mut(&key) {
-            *users += 1;
-            return Ok(*socket);
+        if let Some(shared) = sockets.shared.get_mut(local) {
+            shared.users += 1;
+            return Ok(shared.socket);
         }
         // Bound for both families, as another section may need the other one.
         let socket = self.engine.add_socket(Flow::Udp(UdpSocket::open(local, None)?))?;
-        sockets.shared.insert(key, (socket, 1));
+        sockets.shared.insert(local.clone(), Shared { socket, users: 1 });
         Ok(socket)
     }
 
     /// Gives a socket up; it is closed when nobody uses it any more.
     fn close(&self, lease: &Lease) {
         let mut sockets = self.sockets();
-        let shared = sockets.shared.iter_mut().find(|(_, (socket, _))| *socket == lease.socket);
-        if let Some((key, (_, users))) = shared {
-            *users -= 1;
-            if *users > 0 {
+        if let Some(shared) = sockets.shared.values_mut().find(|shared| shared.socket == lease.socket) {
+            shared.users -= 1;
+            if shared.users > 0 {
                 return;
             }
-            let key = key.clone();
-            sockets.shared.remove(&key);
         }
+        sockets.shared.retain(|_, shared| shared.users > 0);
         sockets.keepers.remove(&lease.socket);
         drop(sockets);
         if lease.listening {
@@ -441,11 +445,6 @@ async fn resolve(remote: &Remote, v6: Option<bool>) -> io::Result<SocketAddr> {
 fn max_datagram(local: &Local, remote: SocketAddr, header: u16) -> u16 {
     let ip = if remote.is_ipv6() { IPV6_HEADER } else { IPV4_HEADER };
     path_mtu(local, remote).unwrap_or(ETHERNET).saturating_sub(ip + header)
-}
-
-fn interface_mtu(name: &str) -> Option<u16> {
-    let mtu = std::fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok()?;
-    mtu.trim().parse::<u32>().ok().map(|mtu| mtu.min(u16::MAX.into()) as u16)
 }
 
 fn link_config(peer: &Peer) -> LinkConfig {

@@ -13,7 +13,7 @@ use crate::core::outbound::Train;
 const BUFFER: usize = 4 << 20;
 
 /// Where a flow begins at this portal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Local {
     pub(super) address: Option<IpAddr>,
     pub(super) port: u16,

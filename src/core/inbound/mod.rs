@@ -19,7 +19,6 @@ use super::wire::{Ack, Header, Kind, flags};
 use receiver::Receiver;
 use resequencer::Resequencer;
 
-pub use receiver::MAX_ACK_DELAY;
 pub use resequencer::Delivery;
 
 /// The receiving half of a portal. See the module for the calling contract.

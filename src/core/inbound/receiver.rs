@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
+use crate::core::rtt::{INITIAL_RTT, MIN_ACK_DELAY, ack_delay};
 use crate::core::units::{Instant, expand32};
 use crate::core::wire::{ACK_DELAY_UNIT, ACK_MAX_WORDS, Ack};
 
-/// Longest an acknowledgement waits (as RFC 9000's default `max_ack_delay`).
-pub const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
-/// Shortest it waits, unless it must go at once: bounds the rate of acknowledgements to 1,000 a second.
-const MIN_ACK_DELAY: Duration = Duration::from_millis(1);
 /// Datagrams after which one goes at any rate: more would let a fast sender's window run dry in steps.
 const ACK_EVERY: u32 = 64;
 /// Acknowledgements in which each number is repeated, so that three in a row may be lost.
@@ -38,7 +35,7 @@ impl Default for Receiver {
             told: [0; REPEATS],
             unacknowledged: 0,
             due: None,
-            delay: MAX_ACK_DELAY,
+            delay: ack_delay(INITIAL_RTT),
         }
     }
 }
@@ -70,9 +67,9 @@ impl Receiver {
         self.due = Some(self.due.map_or(due, |at| at.min(due)));
     }
 
-    /// Sets the wait from the link's round-trip time: an eighth of it, within 1 to 25 ms.
+    /// Sets the wait from the link's round-trip time.
     pub fn set_rtt(&mut self, rtt: Duration) {
-        self.delay = (rtt / 8).clamp(MIN_ACK_DELAY, MAX_ACK_DELAY);
+        self.delay = ack_delay(rtt);
     }
 
     /// When an acknowledgement is due; `None` if there is nothing to tell.

@@ -400,12 +400,13 @@ impl Link {
         if from == to {
             return None;
         }
-        self.since = now;
+        let lasted = now.since(std::mem::replace(&mut self.since, now));
         self.stale_probe_id = self.probe_id;
         match to {
             State::Up => {
                 (self.probe_at, self.unanswered) = (None, 0);
-                if from != State::Suspect {
+                // What an outage did to the estimates is not what the path is like.
+                if from != State::Suspect || lasted > SUSPECT_FOR {
                     self.sender.renew(now, self.config.algorithm);
                 }
             }

@@ -76,6 +76,8 @@ pub struct Outbound {
     classifier: Classifier,
     /// Ordered packets that were lost, to be sent once more before anything else.
     repairs: VecDeque<Kept>,
+    /// Second copies of repairs, each with the link that it is for.
+    copies: VecDeque<(LinkId, Kept)>,
     /// Bytes of repairs that the share of [`REPAIR_SHARE`] allows now.
     repair_budget: u64,
     repaired: u64,
@@ -103,6 +105,7 @@ impl Outbound {
             queue: Queue::new(Pool::new(buffer_size, buffers), QUEUE_SEARCHING),
             classifier: Classifier::new(seed),
             repairs: VecDeque::new(),
+            copies: VecDeque::new(),
             repair_budget: REPAIR_BURST,
             repaired: 0,
             positions: vec![0; super::wire::BUCKETS.into()].into_boxed_slice(),
@@ -252,6 +255,7 @@ impl Outbound {
         }
         // Their numbers mean nothing to the new peer.
         self.repairs.drain(..).for_each(|kept| self.queue.give_back(kept.packet));
+        self.copies.drain(..).for_each(|(_, kept)| self.queue.give_back(kept.packet));
         self.events.push(Event::Joined);
     }
 
@@ -325,6 +329,7 @@ impl Outbound {
         self.change(now, id, |link| link.on_ack(now, ack));
         self.collect(now, id, false);
         self.tune_queue();
+        self.drop_stranded_copies();
     }
 
     /// A probe: it will be answered.
@@ -465,6 +470,7 @@ impl Outbound {
         self.active = usable()
             .filter(|(_, link)| Some(link.metric()) == lowest)
             .fold(0, |mask, (id, _)| mask | 1 << id.0);
+        self.drop_stranded_copies();
         self.dark_since = if up { None } else { self.dark_since.or(Some(now)) };
     }
 

@@ -83,6 +83,11 @@ impl Queue {
         spare.extend(std::iter::from_fn(|| self.pool.take()).take(wanted));
     }
 
+    /// An empty buffer; `None` when all are out.
+    pub fn take_buffer(&mut self) -> Option<Packet> {
+        self.pool.take()
+    }
+
     /// Takes a buffer back.
     pub fn give_back(&mut self, packet: Packet) {
         self.pool.put(packet);

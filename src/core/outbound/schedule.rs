@@ -1,5 +1,6 @@
 //! What leaves over which link, and when.
 //!
+//! - A repair that gets lost itself is not repaired again, so where there are several links it goes over two.
 //! - Repairs and sparse conversations go first, and only over a link that brings them there almost as early
 //!   as the best: their delay is what people feel.
 //! - Backlogged conversations are pulled greedily by every link of the stripe set: the best one and those
@@ -27,7 +28,9 @@ impl Outbound {
         let urgent = self.session && (self.queue.has_sparse() || !self.repairs.is_empty());
         let backlog = self.session && self.queue.has_backlog();
         self.each().fold(0, |mask, (id, link)| {
+            let copy = self.session && self.copies.iter().any(|(target, _)| *target == id);
             let ready = link.has_control()
+                || copy && link.sender.urgent_credit() > 0
                 || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
                 || backlog && self.carries_backlog(id) && link.sender.credit(now) > 0;
             if ready { mask | 1 << id.0 } else { mask }
@@ -49,6 +52,7 @@ impl Outbound {
             if self.carries_urgent(now, id) {
                 self.pull_urgent(now, id, sealing, train);
             }
+            self.pull_copies(now, id, sealing, train);
             if self.carries_backlog(id) {
                 self.pull_backlog(now, id, sealing, train);
             }
@@ -105,6 +109,18 @@ impl Outbound {
         }
     }
 
+    fn pull_copies(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+        while let Some(at) = self.copies.iter().position(|(target, _)| *target == id) {
+            let room = self.room(id, sealing, train, |link| link.sender.urgent_credit());
+            let len = self.copies[at].1.packet.len() as u64;
+            let Some((_, copy)) = room.filter(|room| len <= *room).and_then(|_| self.copies.remove(at))
+            else {
+                return;
+            };
+            self.put_again(now, id, sealing, train, copy);
+        }
+    }
+
     fn pull_backlog(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
         let Some(credit) = self.link(id).map(|link| link.sender.credit(now)) else { return };
         let mut spent = 0;
@@ -151,13 +167,46 @@ impl Outbound {
     }
 
     fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
+        let other = self.each().find(|(other, link)| {
+            *other != id && self.carries_backlog(*other) && !link.sender.controller().is_loss_based()
+        });
+        if let Some(target) = other.map(|(other, _)| other)
+            && let Some(copy) = self.copy(&kept)
+        {
+            self.copies.push_back((target, copy));
+        }
+        self.put_again(now, id, sealing, train, kept);
+        self.repaired += 1;
+    }
+
+    /// Drops the copies for links that carry none any more.
+    pub(super) fn drop_stranded_copies(&mut self) {
+        for _ in 0..self.copies.len() {
+            match self.copies.pop_front() {
+                Some((target, kept)) if self.carries_backlog(target) => self.copies.push_back((target, kept)),
+                Some((_, kept)) => self.queue.give_back(kept.packet),
+                None => {}
+            }
+        }
+    }
+
+    /// A second copy of a repair, if the budget and the pool allow it.
+    fn copy(&mut self, kept: &Kept) -> Option<Kept> {
+        let bytes = kept.packet.bytes();
+        self.repair_budget = self.repair_budget.checked_sub(bytes.len() as u64)?;
+        let mut packet = self.queue.take_buffer()?;
+        packet.buffer()[..bytes.len()].copy_from_slice(bytes);
+        packet.set_len(bytes.len());
+        Some(Kept { packet, ..*kept })
+    }
+
+    fn put_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
         let in_flight = self.in_flight_mask();
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
         let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
         stamp.data_again(train, link, &kept);
         link.sender.on_sent(now, bytes, Some(Kept { repaired: true, ..kept }));
-        self.repaired += 1;
     }
 
     /// Whether the link takes repairs and sparse conversations: it is as good as the best.
@@ -187,9 +236,12 @@ impl Outbound {
     }
 }
 
-/// Half a round trip stands for the one-way delay.
+/// Time over the link as far as it is known. With nothing in flight its queue has drained, whatever the last
+/// samples said; without that, a link that once filled its own queue would never be tried again.
 fn half_rtt(link: &Link) -> Duration {
-    link.sender.rtt().smoothed() / 2
+    let rtt = link.sender.rtt();
+    let current = if link.sender.in_flight() == 0 { rtt.min() } else { rtt.smoothed() };
+    current / 2
 }
 
 /// Gives an ordered packet its place; others get none.

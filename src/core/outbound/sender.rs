@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::congestion::{Acked, Algorithm, Controller, Lost, RateSample};
 use super::pacer::{Pacer, TRAIN_TIME};
-use crate::core::inbound::MAX_ACK_DELAY;
 use crate::core::packet::Packet;
 use crate::core::rtt::{GRANULARITY, Rtt};
 use crate::core::units::{Instant, Rate, expand32};
@@ -15,6 +14,8 @@ use crate::core::wire::{ACK_DELAY_UNIT, Ack, Order};
 
 /// Later datagrams that must be acknowledged before one is lost, until reordering is seen (RFC 9002 §6.1.1).
 const PACKET_THRESHOLD: u64 = 3;
+/// Ordered packets that are sent again when a probe timeout passes.
+const TAIL: usize = 2;
 /// Probe timeouts without an answer that make persistent congestion (RFC 9002 §7.6.1).
 const PERSISTENT_THRESHOLD: u32 = 3;
 /// A longer sample speaks of a peer that slept with an acknowledgement to send, not of the path.
@@ -256,7 +257,8 @@ impl Sender {
         }
         self.pto_count = 0;
         self.waiting_since = now;
-        let rate = newly.sample.and_then(|sample| self.rate_sample(now, sample));
+        let sample = newly.sample.filter(|sample| sample.first_sent >= self.controlled_since);
+        let rate = sample.and_then(|sample| self.rate_sample(now, sample));
         if let Some(sample) = rate.filter(|sample| !sample.app_limited || Some(sample.rate) > self.last_rate)
         {
             self.last_rate = Some(sample.rate);
@@ -371,7 +373,7 @@ impl Sender {
         self.totals.lost += count;
         if let Some(oldest) = oldest {
             let span = lost.newest_sent.since(oldest);
-            lost.persistent = span > self.rtt.probe_timeout(MAX_ACK_DELAY) * PERSISTENT_THRESHOLD;
+            lost.persistent = span > self.rtt.probe_timeout() * PERSISTENT_THRESHOLD;
             self.controller.on_loss(now, &lost);
         }
         self.forget(now);
@@ -381,7 +383,7 @@ impl Sender {
     /// Drops the decided transmissions at the front. Lost ones stay for a while, so that one that arrives
     /// after all is recognised.
     fn forget(&mut self, now: Instant) {
-        let keep_lost = self.rtt.smoothed() * 2 + MAX_ACK_DELAY;
+        let keep_lost = self.rtt.probe_timeout() * 2;
         while let Some(front) = self.sent.front() {
             match front.fate {
                 Fate::Acked => {}
@@ -405,7 +407,7 @@ impl Sender {
 
     /// When the present wait for an acknowledgement becomes a probe timeout.
     fn probe_timeout_at(&self) -> Instant {
-        self.waiting_since + self.rtt.probe_timeout(MAX_ACK_DELAY) * (1 << self.pto_count)
+        self.waiting_since + self.rtt.probe_timeout() * (1 << self.pto_count)
     }
 
     /// Handles the timers. True when a probe is due: acknowledgements are overdue.
@@ -414,6 +416,9 @@ impl Sender {
             self.detect_losses(now);
         }
         let overdue = self.in_flight > 0 && now >= self.probe_timeout_at();
+        if overdue {
+            self.offer_oldest();
+        }
         // After a sleep of the machine several are over at once.
         while self.in_flight > 0 && now >= self.probe_timeout_at() {
             if self.pto_count < MAX_BACKOFF {
@@ -432,6 +437,13 @@ impl Sender {
             self.lost.extend(sent.kept.take());
             self.ordered_in_flight -= u64::from(std::mem::take(&mut sent.ordered));
         }
+    }
+
+    /// Lets the oldest ordered packets in flight be sent again: nothing later may come to show that they were
+    /// lost (a tail loss probe, RFC 8985 §7, but over the best link).
+    fn offer_oldest(&mut self) {
+        let oldest = self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight && sent.ordered);
+        self.lost.extend(oldest.take(TAIL).filter_map(|sent| sent.kept.take()));
     }
 
     /// Gives up what is in flight: the link is down.
@@ -463,7 +475,8 @@ impl Sender {
     /// stays, but those that were lost while it was down say nothing of its capacity.
     pub fn renew(&mut self, now: Instant, algorithm: Algorithm) {
         self.controller = algorithm.controller(self.max_datagram);
-        self.controlled_since = now;
+        (self.controlled_since, self.first_sent, self.delivered_time) = (now, now, now);
+        (self.pacer, self.app_limited_until) = (Pacer::default(), 0);
     }
 
     /// Tells the longest datagram of the link, bytes.
@@ -701,6 +714,18 @@ mod tests {
         let fresh = s.controller().window();
         assert_eq!(ack(&mut s, at(8_040), 4, &[0, 1, 2, 3]), Outcome { acked: 1, lost: 4 });
         assert!(s.controller().window() >= fresh, "{:?}", s.controller().window());
+    }
+
+    #[test]
+    fn an_outage_is_no_measure_of_the_rate() {
+        let mut s = sender();
+        send(&mut s, at(0), 4);
+        s.renew(at(5_000), Algorithm::Bbr);
+        ack(&mut s, at(5_000), 3, &[]);
+        assert_eq!((s.delivery_rate(), s.controller().bandwidth()), (None, None));
+        send(&mut s, at(5_000), 4);
+        ack(&mut s, at(5_040), 7, &[]);
+        assert_eq!(s.controller().bandwidth(), Rate::of(4_000, Duration::from_millis(40)));
     }
 
     #[test]

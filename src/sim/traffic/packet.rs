@@ -334,7 +334,7 @@ mod tests {
             }
         };
         let sent = Instant::from_nanos(77);
-        Inner { flow: 3, back: number % 2 == 0, v6, protocol, number, sent, body, size }
+        Inner { flow: 3, back: number & 1 == 0, v6, protocol, number, sent, body, size }
     }
 
     proptest! {

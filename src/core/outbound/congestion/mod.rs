@@ -101,6 +101,11 @@ pub trait Controller: Send {
     /// The path's rate is still being found out: a queue before it is no sign that it is full.
     fn is_searching(&self) -> bool;
 
+    /// Every datagram more is a chance more to lose one and to be slowed down by it.
+    fn is_loss_based(&self) -> bool {
+        false
+    }
+
     /// The name in configuration and `show`.
     fn name(&self) -> &'static str;
 }

@@ -96,6 +96,10 @@ impl Controller for NewReno {
         self.window < self.threshold
     }
 
+    fn is_loss_based(&self) -> bool {
+        true
+    }
+
     fn name(&self) -> &'static str {
         "newreno"
     }
