@@ -68,8 +68,13 @@ fn flood(kinds: &[Kind]) -> (Outcome, Vec<(String, u64)>) {
         discards(&shown)
     );
     assert!(sent > RATE, "the flood was none: {outcome:?}");
-    // Of what the kernel dropped, some may have been good datagrams.
-    assert!(counted <= sent && counted + dropped >= sent, "{sent} sent, {counted} counted: {shown}");
+    // Of what the kernel dropped, some may have been good datagrams; and the portals' own repairs may come
+    // in vain.
+    let repairs = shown["discards"]["duplicate"].as_u64().unwrap_or(0);
+    assert!(
+        counted <= sent + repairs && counted + dropped >= sent,
+        "{sent} sent, {counted} counted: {shown}"
+    );
     assert_eq!(outcome.answers, 0, "strangers are answered");
     assert_eq!(remotes(portal), addresses, "an endpoint moved");
     assert!(!shown.to_string().contains(&stranger(&lab).to_string()), "a stranger became a peer: {shown}");
@@ -85,7 +90,9 @@ fn flood(kinds: &[Kind]) -> (Outcome, Vec<(String, u64)>) {
 
 /// Whether all that was counted has one of these reasons.
 fn only(discards: &[(String, u64)], reasons: &[&str]) {
-    assert!(discards.iter().all(|(reason, _)| reasons.contains(&reason.as_str())), "{discards:?}");
+    // The portals' own repairs may come in vain.
+    let expected = |reason: &str| reason == "duplicate" || reasons.contains(&reason);
+    assert!(discards.iter().all(|(reason, _)| expected(reason)), "{discards:?}");
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub(super) fn flood(plan: &Plan) -> Result<Vec<Row>> {
     let recorder = Arc::new(Recorder::start(&lab)?);
     let (mut without, mut with) = (Vec::new(), Vec::new());
     let (mut sent, mut counted, mut dropped, mut seconds, mut answers, mut grown) = (0, 0, 0, 0.0, 0, 0);
+    // The portals' own repairs that came in vain are counted too.
+    let mut repairs = 0;
     for run in 0..plan.runs {
         without.push(iperf.run(&lab)?.goodput_bps);
         let portal = pair.remote()?;
@@ -40,19 +42,20 @@ pub(super) fn flood(plan: &Plan) -> Result<Vec<Row>> {
         answers += outcome.answers;
         counted += discards(&portal.show()?) - before.0;
         dropped += dropped_at_remote(&lab)? - before.1;
+        repairs = portal.show()?["discards"]["duplicate"].as_u64().unwrap_or(0);
         grown = grown.max(portal.rss_kb()?.saturating_sub(before.2));
     }
     pair.stop()?;
     let median = |values: &[f64]| stats::median(values).context("no runs");
     let share = median(&with)? / median(&without)? * 100.0;
-    let (missing, rate) = (sent as f64 - counted as f64, sent as f64 / seconds);
+    let rate = sent as f64 / seconds;
     let what = format!("throughput at 50 Mbit/s under {rate:.0} bad datagrams/s, of that without them");
     let all = Row {
         what: "bad datagrams counted".into(),
         measured: format!("{counted} of {sent}, {dropped} dropped by the kernel, {answers} answers"),
         bound: "all, and no answer".into(),
         // What the kernel drops at a full socket, nobody else can count.
-        met: missing >= 0.0 && missing <= dropped as f64 && answers == 0,
+        met: counted + dropped >= sent && counted <= sent + repairs && answers == 0,
     };
     Ok(vec![
         Row::at_least(what, share, 95.0, "%"),
