@@ -457,6 +457,10 @@ impl Outbound {
             let (name, reason) = (link.config.name.clone(), link.reason.clone());
             self.events.push(Event::Link { link: id, name, from, to, reason });
         }
+        if matches!(changed, Some(Change { to: State::Suspect, .. })) {
+            // It may be the peer that died: do not wait until a packet happens to try each of the others.
+            self.doubt(now);
+        }
         self.refresh(now);
     }
 
