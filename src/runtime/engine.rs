@@ -309,7 +309,7 @@ impl Engine {
             }
             match self.tun.read_batch(&mut spare) {
                 Ok(0) => {
-                    if let Err(error) = self.wait_readable(self.tun.as_fd(), None) {
+                    if let Err(error) = self.wait_readable(self.tun.as_fd()) {
                         return self.notice(Notice::InterfaceGone(error.to_string()));
                     }
                 }
@@ -359,7 +359,7 @@ impl Engine {
     fn watch_time(&self) {
         self.refresh();
         while !self.stopping.load(Ordering::Acquire) {
-            if self.wait_readable(self.alarm.fd(), None).is_err() {
+            if self.wait_readable(self.alarm.fd()).is_err() {
                 return;
             }
             self.alarm.acknowledge();
@@ -453,11 +453,9 @@ impl Engine {
     }
 
     /// Waits until `fd` can be read, or everything stops.
-    fn wait_readable(&self, fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout =
-            timeout.and_then(|timeout| PollTimeout::try_from(timeout).ok()).unwrap_or(PollTimeout::NONE);
+    fn wait_readable(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let mut fds = [PollFd::new(fd, PollFlags::POLLIN), PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
-        ignore_interrupt(poll(&mut fds, timeout))?;
+        ignore_interrupt(poll(&mut fds, PollTimeout::NONE))?;
         let gone = PollFlags::POLLERR | PollFlags::POLLNVAL | PollFlags::POLLHUP;
         if fds[0].revents().is_some_and(|events| events.intersects(gone)) {
             return Err(io::Error::new(io::ErrorKind::NotFound, "it was removed"));

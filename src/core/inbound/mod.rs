@@ -166,9 +166,4 @@ impl Inbound {
         let ack = known.filter_map(|peer_link| peer_link.receiver.due()).min();
         [ack, self.resequencer.next_timeout(now)].into_iter().flatten().min()
     }
-
-    /// Datagrams are expected to have data sequence numbers about this.
-    pub fn next_data_sequence(&self) -> u64 {
-        self.window.next()
-    }
 }

@@ -148,10 +148,19 @@ impl Queue {
 
     /// The next packet of the sparse conversations, if it has at most `room` bytes.
     pub fn pop_sparse(&mut self, now: Instant, room: u64) -> Option<Packet> {
+        self.pop(now, room, List::Sparse)
+    }
+
+    /// The next packet of the backlogged conversations, if it has at most `room` bytes.
+    pub fn pop_backlogged(&mut self, now: Instant, room: u64) -> Option<Packet> {
+        self.pop(now, room, List::Backlogged)
+    }
+
+    fn pop(&mut self, now: Instant, room: u64, from: List) -> Option<Packet> {
         loop {
-            let &id = self.sparse.front()?;
+            let &id = self.list(from).front()?;
             if self.buckets[usize::from(id)].deficit <= 0 {
-                self.sparse.pop_front();
+                self.list(from).pop_front();
                 self.append_backlogged(id);
                 continue;
             }
@@ -159,37 +168,21 @@ impl Queue {
                 Dequeued::Packet(packet) => return Some(packet),
                 Dequeued::NoRoom => return None,
                 Dequeued::Empty => {
-                    self.sparse.pop_front();
-                    // It must wait a turn before it is sparse again, lest it starve the others (§4.2).
-                    if self.backlogged.is_empty() {
-                        self.buckets[usize::from(id)].list = List::None;
-                    } else {
+                    self.list(from).pop_front();
+                    // A sparse one must wait a turn before it is sparse again, lest it starve the others (§4.2).
+                    if from == List::Sparse && !self.backlogged.is_empty() {
                         self.buckets[usize::from(id)].list = List::Backlogged;
                         self.backlogged.push_back(id);
+                    } else {
+                        self.buckets[usize::from(id)].list = List::None;
                     }
                 }
             }
         }
     }
 
-    /// The next packet of the backlogged conversations, if it has at most `room` bytes.
-    pub fn pop_backlogged(&mut self, now: Instant, room: u64) -> Option<Packet> {
-        loop {
-            let &id = self.backlogged.front()?;
-            if self.buckets[usize::from(id)].deficit <= 0 {
-                self.backlogged.pop_front();
-                self.append_backlogged(id);
-                continue;
-            }
-            match self.dequeue(now, id, room) {
-                Dequeued::Packet(packet) => return Some(packet),
-                Dequeued::NoRoom => return None,
-                Dequeued::Empty => {
-                    self.backlogged.pop_front();
-                    self.buckets[usize::from(id)].list = List::None;
-                }
-            }
-        }
+    fn list(&mut self, list: List) -> &mut VecDeque<u16> {
+        if list == List::Sparse { &mut self.sparse } else { &mut self.backlogged }
     }
 
     fn append_backlogged(&mut self, id: u16) {
