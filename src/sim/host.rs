@@ -16,8 +16,8 @@ use crate::core::portal::{Arrival, Entropy, Portal, PortalConfig};
 use crate::core::session::protection::Manner;
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
 
-/// Packets that wait in the kernel before the interface (Linux's txqueuelen for TUN).
-const TUN_QUEUE: usize = 500;
+/// Packets that wait in the kernel before the interface (as the runtime asks for).
+const TUN_QUEUE: usize = 4_096;
 /// Packets that are read from the interface at a time.
 const READ_AT_ONCE: usize = 64;
 /// Rounds of reading and sending at one instant: only a link without congestion control needs more.

@@ -81,17 +81,24 @@ impl Inbound {
         }
         let header = *verified.header();
         let data_sequence = expand32(self.window.next(), header.data_sequence);
-        let again = header.flags & flags::REINJECTED != 0;
-        self.window.accept(data_sequence).map_err(|refused| match refused {
-            // Both the datagram that seemed lost and its repair arrived.
-            Refused::Duplicate if again => Discard::Duplicate,
-            Refused::Duplicate => Discard::Replayed,
-            Refused::TooOld => Discard::TooOld,
-        })?;
-        self.resequencer.on_progress(now, &header, data_sequence);
         let peer_link = &mut self.peer_links[usize::from(header.link)];
-        if matches!(header.kind, Kind::Data | Kind::Probe) {
+        let tracked = matches!(header.kind, Kind::Data | Kind::Probe);
+        let refused = self.window.accept(data_sequence).err();
+        let again =
+            refused == Some(Refused::Duplicate) && tracked && peer_link.receiver.is_new(header.sequence);
+        match refused {
+            // A packet and its repair both arrived: the later one is acknowledged like any other transmission.
+            Some(_) if again => {}
+            Some(Refused::Duplicate) => return Err(Discard::Replayed),
+            Some(Refused::TooOld) => return Err(Discard::TooOld),
+            None => {}
+        }
+        self.resequencer.on_progress(now, &header, data_sequence);
+        if tracked {
             peer_link.receiver.on_received(now, header.sequence, header.flags & flags::ACK_NOW != 0);
+        }
+        if again {
+            return Err(Discard::Duplicate);
         }
         // What is no data may come together with the probe or reply by which the link is agreed on.
         if peer_link.link.is_none() && header.kind == Kind::Data {

@@ -21,6 +21,7 @@ mod schedule;
 mod sender;
 mod stamp;
 mod train;
+mod twins;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -36,6 +37,7 @@ use flow::Classifier;
 use link::{Change, Link};
 use queue::Queue;
 use sender::Kept;
+use twins::Twins;
 
 pub use event::{Event, Heard};
 pub use link::{LinkConfig, SocketId, State};
@@ -55,9 +57,13 @@ const POOL: usize = 32 << 20;
 /// Repairs may take this share of the bytes sent, and so many at once after a quiet time.
 const REPAIR_SHARE: f64 = 0.05;
 const REPAIR_BURST: u64 = 256 << 10;
+/// A repair is lost as easily as the packet, and one packet that never comes costs its conversation seconds.
+const MAX_REPAIRS: u8 = 2;
 /// A lost packet older than one and a half round trips and this is not sent again: its conversation has given
 /// it up, or will have when it arrives.
 const REPAIR_AGE: Duration = Duration::from_millis(100);
+/// Links lose packets as long after the last repair.
+const REPAIRING: Duration = Duration::from_secs(1);
 /// Least CoDel interval (RFC 8289 §3.2) and target. The target is above the RFC's 5 ms, because a bucket's
 /// own delay hurts no other conversation here, and a link must not run dry between two bursts of the interface.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -78,9 +84,11 @@ pub struct Outbound {
     repairs: VecDeque<Kept>,
     /// Second copies of repairs, each with the link that it is for.
     copies: VecDeque<(LinkId, Kept)>,
+    twins: Twins,
     /// Bytes of repairs that the share of [`REPAIR_SHARE`] allows now.
     repair_budget: u64,
     repaired: u64,
+    repaired_at: Option<Instant>,
     /// Next position of each order bucket.
     positions: Box<[u32]>,
     data_sequence: u64,
@@ -91,6 +99,8 @@ pub struct Outbound {
     footer_len: usize,
     /// Links that may carry data now, a bit each.
     active: u16,
+    /// Links that share the present backlog, a bit each.
+    striped: u16,
     dark_since: Option<Instant>,
     events: Vec<Event>,
 }
@@ -106,8 +116,10 @@ impl Outbound {
             classifier: Classifier::new(seed),
             repairs: VecDeque::new(),
             copies: VecDeque::new(),
+            twins: Twins::default(),
             repair_budget: REPAIR_BURST,
             repaired: 0,
+            repaired_at: None,
             positions: vec![0; super::wire::BUCKETS.into()].into_boxed_slice(),
             data_sequence: 0,
             data_packets: 0,
@@ -115,6 +127,7 @@ impl Outbound {
             session: false,
             footer_len,
             active: 0,
+            striped: 0,
             dark_since: Some(now),
             events: Vec::new(),
         }
@@ -151,6 +164,7 @@ impl Outbound {
             packet.ordered = glance.is_some_and(|glance| glance.ordered);
             self.queue.push(now, packet);
         }
+        self.stripe();
     }
 
     /// Longest inner packet that every link carries, 1280 or more.
@@ -256,6 +270,7 @@ impl Outbound {
         // Their numbers mean nothing to the new peer.
         self.repairs.drain(..).for_each(|kept| self.queue.give_back(kept.packet));
         self.copies.drain(..).for_each(|(_, kept)| self.queue.give_back(kept.packet));
+        self.twins.expire(None).for_each(|packet| self.queue.give_back(packet));
         self.events.push(Event::Joined);
     }
 
@@ -328,7 +343,7 @@ impl Outbound {
     pub fn on_ack(&mut self, now: Instant, id: LinkId, ack: &Ack) {
         self.change(now, id, |link| link.on_ack(now, ack));
         self.collect(now, id, false);
-        self.tune_queue();
+        self.tune_queue(now);
         self.drop_stranded_copies();
     }
 
@@ -361,13 +376,13 @@ impl Outbound {
 
     /// When [`Outbound::on_timeout`] wants to be called; `None` when only input can change anything.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.queue.has_backlog() && self.session;
+        let waiting = (self.queue.has_backlog() || !self.twins.is_empty()) && self.session;
         let links = self.each().filter_map(|(id, link)| {
             let paced =
                 if waiting && self.active & 1 << id.0 != 0 { link.sender.paced_until(now) } else { None };
             [link.next_timeout(self.has_stand_in(id)), paced].into_iter().flatten().min()
         });
-        links.min()
+        links.chain(self.twins.next_expiry()).min()
     }
 
     /// Handles every timer that is due. Then ask [`Outbound::ready`].
@@ -376,6 +391,7 @@ impl Outbound {
             let stand_in = self.has_stand_in(id);
             self.change(now, id, |link| link.on_timeout(now, stand_in));
         }
+        self.twins.expire(Some(now)).for_each(|packet| self.queue.give_back(packet));
     }
 
     /// Links that only the peer opens and that it has left for good. The caller knows which may be dropped.
@@ -488,7 +504,7 @@ impl Outbound {
         for kept in link.sender.lost.drain(..) {
             let len = kept.packet.len() as u64;
             let young = now.since(kept.first_sent) < slowest * 3 / 2 + REPAIR_AGE;
-            if kept.repaired || !(failed || young && len <= self.repair_budget) {
+            if kept.repairs >= MAX_REPAIRS || !(failed || young && len <= self.repair_budget) {
                 self.queue.give_back(kept.packet);
                 continue;
             }
@@ -500,7 +516,7 @@ impl Outbound {
     }
 
     /// Lets the queue's bounds follow the links.
-    fn tune_queue(&mut self) {
+    fn tune_queue(&mut self, now: Instant) {
         let rates = self.each().filter_map(|(_, link)| link.sender.rate());
         let held: u64 = rates.map(|rate| rate.bytes_in(QUEUE_TIME)).sum();
         let searching = {
@@ -515,8 +531,11 @@ impl Outbound {
             return self.queue.set_tolerance(tolerance);
         }
         // A sender that halves its rate or so must not leave the links idle: cubic's 0.7 needs 0.43 round trips.
+        // Nor one whose acknowledgements stand still while a hole waits for its repair.
+        let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
+        let stall = if repairing { slowest * 3 / 2 } else { Duration::ZERO };
         let (target, interval) = ((slowest / 2).max(MIN_TARGET), (slowest * 2).max(MIN_INTERVAL));
-        self.queue.set_tolerance(Tolerance { target, interval });
+        self.queue.set_tolerance(Tolerance { target: target + stall, interval: interval + stall });
     }
 
     /// The longest round-trip time of a link that carries data.

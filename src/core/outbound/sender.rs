@@ -24,6 +24,8 @@ const MAX_RTT: Duration = Duration::from_secs(10);
 const MAX_BACKOFF: u32 = 10;
 /// Largest reordering window in quarters of the minimal RTT, as in RACK (`RACK.reo_wnd_mult`).
 const MAX_REORDER_QUARTERS: u32 = 16;
+/// Weight of one datagram in the share of losses.
+const LOSS_WEIGHT: f64 = 1.0 / 256.0;
 /// Most datagrams in a train: what one GSO buffer of 65,507 bytes holds of 1,472-byte datagrams.
 const MAX_TRAIN: u64 = 44;
 /// Datagrams beyond the window for what is urgent.
@@ -57,8 +59,8 @@ pub struct Kept {
     pub data_sequence: u32,
     /// When it left for the first time.
     pub first_sent: Instant,
-    /// This was its second try: there is no third.
-    pub repaired: bool,
+    /// How often it was sent again, see `MAX_REPAIRS`.
+    pub repairs: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,7 @@ pub struct Sender {
     pacer: Pacer,
     max_datagram: u64,
     totals: Totals,
+    loss: f64,
     /// Packets that were lost, and ones that are not needed any more, for the owner to take.
     pub lost: Vec<Kept>,
     /// See [`Sender::lost`].
@@ -150,6 +153,7 @@ impl Sender {
             pacer: Pacer::default(),
             max_datagram,
             totals: Totals::default(),
+            loss: 0.0,
             lost: Vec::new(),
             done: Vec::new(),
         }
@@ -229,7 +233,8 @@ impl Sender {
     /// The queue ran empty while window and pacer were open.
     pub fn on_app_limited(&mut self) {
         if self.controller.window().is_none_or(|window| self.in_flight < window) {
-            self.app_limited_until = (self.delivered + self.in_flight).max(1);
+            // What is sent next is limited too, even if nothing is in flight.
+            self.app_limited_until = self.delivered + self.in_flight + 1;
         }
     }
 
@@ -257,6 +262,7 @@ impl Sender {
         }
         self.pto_count = 0;
         self.waiting_since = now;
+        self.loss *= (1.0 - LOSS_WEIGHT).powi(newly.count.min(256) as i32);
         let sample = newly.sample.filter(|sample| sample.first_sent >= self.controlled_since);
         let rate = sample.and_then(|sample| self.rate_sample(now, sample));
         if let Some(sample) = rate.filter(|sample| !sample.app_limited || Some(sample.rate) > self.last_rate)
@@ -292,6 +298,7 @@ impl Sender {
             }
             Fate::Lost => {
                 self.totals.spurious += 1;
+                self.loss = (self.loss - LOSS_WEIGHT).max(0.0);
                 self.controller.on_spurious_loss(time);
             }
         }
@@ -371,6 +378,7 @@ impl Sender {
             }
         }
         self.totals.lost += count;
+        self.loss = (self.loss + count as f64 * LOSS_WEIGHT).min(1.0);
         if let Some(oldest) = oldest {
             let span = lost.newest_sent.since(oldest);
             lost.persistent = span > self.rtt.probe_timeout() * PERSISTENT_THRESHOLD;
@@ -504,6 +512,11 @@ impl Sender {
         &self.rtt
     }
 
+    /// Share of the last few hundred datagrams that were lost.
+    pub fn loss(&self) -> f64 {
+        self.loss
+    }
+
     /// The last delivery rate that the path showed.
     pub fn delivery_rate(&self) -> Option<Rate> {
         self.last_rate
@@ -563,7 +576,7 @@ mod tests {
         for _ in 0..count {
             let packet = Pool::new(SIZE, 1).take().expect("one");
             let order = Order { bucket: 1, position: 0 };
-            let kept = Kept { packet, order, data_sequence: 0, first_sent: now, repaired: false };
+            let kept = Kept { packet, order, data_sequence: 0, first_sent: now, repairs: 0 };
             sender.on_sent(now, SIZE, Some(kept));
         }
     }

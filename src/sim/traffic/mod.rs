@@ -147,6 +147,11 @@ impl Flow {
         self.tcp.as_ref().map(|tcp| tcp.0.totals)
     }
 
+    /// The sending TCP's window, segments, if it is one.
+    pub fn tcp_window(&self) -> Option<f64> {
+        self.tcp.as_ref().map(|tcp| tcp.0.window())
+    }
+
     /// Begins to report anew.
     pub fn forget(&mut self) {
         self.report = Report::default();
