@@ -6,7 +6,9 @@
 //! - [`portal`]: `netcombiner` daemons and the usual pair of them.
 //! - [`check`]: whether the emulator is true.
 //! - [`system_state`]: what a set-up must put back.
+//! - [`machine`], [`tcp_counters`]: what the measuring kernel says of itself.
 //! - [`iperf`], [`ping`], [`datagrams`], [`stream`]: what is measured; [`stats`] condenses it.
+//! - [`load`]: what fills the wire; [`matrix`]: under which conditions, and what comes of it.
 //! - [`traffic`]: a user's day on the tunnel; [`adversary`]: somebody who means harm.
 //!
 //! Everything needs root and leaves nothing behind, however the process ends.
@@ -18,6 +20,9 @@ pub mod datagrams;
 pub mod iperf;
 pub mod lab;
 pub mod link;
+pub mod load;
+pub mod machine;
+pub mod matrix;
 pub mod netns;
 pub mod ping;
 pub mod portal;
@@ -26,6 +31,7 @@ pub mod scratch;
 pub mod stats;
 pub mod stream;
 pub mod system_state;
+pub mod tcp_counters;
 pub mod traffic;
 pub mod wait;
 pub mod wan;

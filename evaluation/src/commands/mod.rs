@@ -3,7 +3,9 @@
 mod criteria;
 mod demo;
 mod emulator_check;
+mod matrix;
 mod measure;
+mod output;
 mod shell;
 
 use std::process::ExitCode;
@@ -20,6 +22,8 @@ pub(crate) enum Command {
     Demo(demo::Arguments),
     /// Measure whether the emulator is true: rates, delays, queues, losses, cuts.
     EmulatorCheck(emulator_check::Arguments),
+    /// Measure link conditions × routes × loads × directions, with a ping and a call under load.
+    Matrix(matrix::Arguments),
     /// Measure one condition: share of the links, retransmissions, ping under load.
     Measure(measure::Arguments),
     /// Build a lab, say how to enter it, and keep it until Ctrl-C.
@@ -33,6 +37,7 @@ impl Command {
             Self::Criteria(arguments) => criteria::run(&arguments),
             Self::Demo(arguments) => demo::run(&arguments),
             Self::EmulatorCheck(arguments) => emulator_check::run(&arguments),
+            Self::Matrix(arguments) => matrix::run(&arguments),
             Self::Measure(arguments) => measure::run(&arguments),
             Self::Shell(arguments) => shell::run(&arguments),
         }
