@@ -7,7 +7,7 @@
 //! - [`check`]: whether the emulator is true.
 //! - [`system_state`]: what a set-up must put back.
 //! - [`machine`], [`tcp_counters`]: what the measuring kernel says of itself.
-//! - [`iperf`], [`ping`], [`datagrams`], [`stream`]: what is measured; [`stats`] condenses it.
+//! - [`iperf`], [`ping`], [`datagrams`], [`stream`], [`quic`]: what is measured; [`stats`] condenses it.
 //! - [`load`]: what fills the wire; [`matrix`]: under which conditions, and what comes of it.
 //! - [`traffic`]: a user's day on the tunnel; [`adversary`]: somebody who means harm.
 //!
@@ -27,6 +27,7 @@ pub mod netns;
 pub mod ping;
 pub mod portal;
 mod process;
+pub mod quic;
 pub mod scratch;
 pub mod stats;
 pub mod stream;

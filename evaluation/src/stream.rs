@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt::TcpCongestion};
 use serde::Serialize;
+use socket2::{Domain, Socket, Type};
 
 use crate::netns::Namespace;
 use crate::wan::Direction;
@@ -25,6 +26,15 @@ const LONGEST: Duration = Duration::from_secs(1_000);
 /// packets shift it, and that is seen.
 const PATTERN: usize = 65_521;
 
+/// What carries a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// Multipath TCP (RFC 8684) of the kernel.
+    Mptcp,
+}
+
 /// Both ends of a TCP connection that sends in one direction.
 #[derive(Debug)]
 pub struct Connection {
@@ -36,6 +46,7 @@ impl Connection {
     /// Connects from one namespace to an address of another one. `direction` says who sends: up is from
     /// the one that connects. The sender's congestion control is one that the kernel knows.
     pub fn open(
+        protocol: Protocol,
         client: &Namespace,
         server: &Namespace,
         address: IpAddr,
@@ -43,11 +54,11 @@ impl Connection {
         congestion: &str,
     ) -> Result<Self> {
         let listener = server
-            .enter(|| TcpListener::bind((address, 0)))?
+            .enter(|| listen(protocol, address))?
             .with_context(|| format!("{}: listening at {address}", server.name()))?;
         let target: SocketAddr = listener.local_addr()?;
         let outgoing = client
-            .enter(|| TcpStream::connect_timeout(&target, CONNECT_LIMIT))?
+            .enter(|| connect(protocol, target))?
             .with_context(|| format!("{}: connecting to {target}", client.name()))?;
         // The handshake is complete: the connection is in the listener's queue or on its way.
         let (incoming, _) = listener.accept()?;
@@ -61,6 +72,30 @@ impl Connection {
         sender.set_write_timeout(Some(Duration::from_millis(50)))?;
         Ok(Self { sender, receiver })
     }
+}
+
+impl Protocol {
+    fn socket(self, address: IpAddr) -> std::io::Result<Socket> {
+        let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        let protocol = match self {
+            Self::Tcp => socket2::Protocol::TCP,
+            Self::Mptcp => socket2::Protocol::MPTCP,
+        };
+        Socket::new(domain, Type::STREAM, Some(protocol))
+    }
+}
+
+fn listen(protocol: Protocol, address: IpAddr) -> std::io::Result<TcpListener> {
+    let socket = protocol.socket(address)?;
+    socket.bind(&SocketAddr::from((address, 0)).into())?;
+    socket.listen(1)?;
+    Ok(socket.into())
+}
+
+fn connect(protocol: Protocol, target: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = protocol.socket(target.ip())?;
+    socket.connect_timeout(&target.into(), CONNECT_LIMIT)?;
+    Ok(socket.into())
 }
 
 /// A stream that sends as fast as TCP lets it until [`stop`](Self::stop).
@@ -132,6 +167,15 @@ impl Progress {
         self.bytes_by_ms.iter().sum()
     }
 
+    /// So many bytes arrived at this time after the start.
+    pub(crate) fn count(&mut self, at: Duration, bytes: usize) {
+        let ms = at.min(LONGEST).as_millis() as usize;
+        if self.bytes_by_ms.len() <= ms {
+            self.bytes_by_ms.resize(ms + 1, 0);
+        }
+        self.bytes_by_ms[ms] += bytes as u64;
+    }
+
     fn range(&self, from: Duration, to: Duration) -> (usize, usize) {
         let to = to.min(self.watched).as_millis() as usize;
         ((from.as_millis() as usize).min(to), to)
@@ -141,7 +185,7 @@ impl Progress {
 impl WatchedStream {
     /// Connects from one namespace to an address of another one and starts to send, with cubic.
     pub fn start(from: &Namespace, to: &Namespace, address: IpAddr) -> Result<Self> {
-        let connection = Connection::open(from, to, address, Direction::Up, "cubic")?;
+        let connection = Connection::open(Protocol::Tcp, from, to, address, Direction::Up, "cubic")?;
         Self::over(connection, Instant::now())
     }
 
@@ -226,11 +270,7 @@ fn watch(mut incoming: TcpStream, stop: &AtomicBool, received: &AtomicU64, start
                     break;
                 }
                 at = (at + length) % PATTERN;
-                let ms = start.elapsed().as_millis() as usize;
-                if progress.bytes_by_ms.len() <= ms {
-                    progress.bytes_by_ms.resize(ms + 1, 0);
-                }
-                progress.bytes_by_ms[ms] += length as u64;
+                progress.count(start.elapsed(), length);
                 received.fetch_add(length as u64, Ordering::Relaxed);
             }
             Err(error) if is_timeout(&error) => {}

@@ -31,14 +31,18 @@ pub(crate) struct Arguments {
     #[arg(long)]
     list: bool,
     /// The loads.
-    #[arg(long, value_delimiter = ',', default_values = ["one", "eight", "bbr"])]
+    #[arg(long, value_delimiter = ',', default_values = ["one", "eight", "bbr", "quic"])]
     load: Vec<Load>,
     /// The directions, as seen from the client.
     #[arg(long, value_delimiter = ',', default_values = ["up", "down"])]
     direction: Vec<Direction>,
-    /// The routes: all links through the tunnel, each link alone through it, each without it.
+    /// The routes: all links bonded, each link alone through the tunnel, each link without it, and the
+    /// kernel's Multipath TCP between the portals' systems.
     #[arg(long, value_delimiter = ',', default_values = ["bonded", "alone"])]
     route: Vec<RouteKind>,
+    /// Measure what the bond compares with, too: the routes direct and mptcp.
+    #[arg(long)]
+    references: bool,
     /// The length of the links' queues, in ms.
     #[arg(long, value_name = "MS", value_delimiter = ',', default_values_t = [USUAL_QUEUE_MS])]
     queue: Vec<f64>,
@@ -58,6 +62,7 @@ enum RouteKind {
     Bonded,
     Alone,
     Direct,
+    Mptcp,
 }
 
 /// What is to be measured under one condition.
@@ -129,18 +134,23 @@ fn cells(condition: &Condition, arguments: &Arguments) -> Vec<(Route, Load, Dire
         for &direction in &arguments.direction {
             // What is asked may need the links alone.
             let compares = matches!(condition.target(load, direction), Some(Target::OfBestLink(_)));
-            for kind in [RouteKind::Bonded, RouteKind::Alone, RouteKind::Direct] {
-                let needed =
-                    kind == RouteKind::Alone && compares && arguments.route.contains(&RouteKind::Bonded);
-                if !arguments.route.contains(&kind) && !needed {
+            for kind in RouteKind::value_variants().iter().copied() {
+                let needed = match kind {
+                    RouteKind::Bonded => false,
+                    RouteKind::Alone => compares && arguments.route.contains(&RouteKind::Bonded),
+                    RouteKind::Direct | RouteKind::Mptcp => arguments.references,
+                };
+                if !needed && !arguments.route.contains(&kind) {
                     continue;
                 }
                 let routes: Vec<Route> = match kind {
                     RouteKind::Bonded => vec![Route::Bonded],
                     RouteKind::Alone => links.clone().map(Route::Alone).collect(),
                     RouteKind::Direct => links.clone().map(Route::Direct).collect(),
+                    RouteKind::Mptcp => vec![Route::Mptcp],
                 };
-                cells.extend(routes.into_iter().map(|route| (route, load, direction)));
+                let able = routes.into_iter().filter(|route| route.carries(load));
+                cells.extend(able.map(|route| (route, load, direction)));
             }
         }
     }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Serialize, Serializer};
 
 use crate::lab::Lab;
-use crate::load::Ends;
+use crate::load::{Ends, Load};
 use crate::portal::{Pair, PairOptions};
 
 /// Over what the traffic goes.
@@ -18,6 +18,8 @@ pub enum Route {
     Alone(usize),
     /// Straight over this link, without a tunnel.
     Direct(usize),
+    /// Multipath TCP of the kernel between the portals' systems, without a tunnel.
+    Mptcp,
 }
 
 /// A route in a lab, ready for traffic.
@@ -27,6 +29,8 @@ pub struct OpenRoute<'a> {
     pub lab: &'a Lab,
     /// Which one.
     pub route: Route,
+    /// The ends of loads on it.
+    pub ends: Ends<'a>,
     /// The portals, where it goes through their tunnel.
     pub pair: Option<Pair<'a>>,
 }
@@ -35,9 +39,14 @@ impl Route {
     /// The only link that it uses, if it uses one.
     pub fn link(self) -> Option<usize> {
         match self {
-            Self::Bonded => None,
+            Self::Bonded | Self::Mptcp => None,
             Self::Alone(link) | Self::Direct(link) => Some(link),
         }
+    }
+
+    /// Whether it can carry this load.
+    pub fn carries(self, load: Load) -> bool {
+        self != Self::Mptcp || load != Load::Quic
     }
 
     /// Makes it the way of the lab's traffic.
@@ -50,17 +59,14 @@ impl Route {
                 lab.route_directly(link)?;
                 None
             }
+            Self::Mptcp => None,
         };
-        Ok(OpenRoute { lab, route: self, pair })
+        let ends = if self == Self::Mptcp { Ends::over_mptcp(lab)? } else { Ends::of(lab) };
+        Ok(OpenRoute { lab, route: self, ends, pair })
     }
 }
 
 impl OpenRoute<'_> {
-    /// The ends of loads on it.
-    pub fn ends(&self) -> Ends<'_> {
-        Ends::of(self.lab)
-    }
-
     /// Ends the portals in good order.
     pub fn close(self) -> Result<()> {
         self.pair.map_or(Ok(()), Pair::stop)
@@ -73,6 +79,7 @@ impl Display for Route {
             Self::Bonded => write!(out, "bonded"),
             Self::Alone(link) => write!(out, "link {link} alone"),
             Self::Direct(link) => write!(out, "link {link} without tunnel"),
+            Self::Mptcp => write!(out, "MPTCP"),
         }
     }
 }

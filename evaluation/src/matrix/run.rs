@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::route::OpenRoute;
 use crate::datagrams::{DatagramFlow, DatagramReport};
-use crate::load::Load;
+use crate::load::{Load, LoadReport};
 use crate::machine::CpuTime;
 use crate::ping::{Ping, PingReport};
+use crate::quic::QuicCounters;
 use crate::stats;
 use crate::tcp_counters::TcpCounters;
 use crate::wan::{Counters, Direction};
@@ -48,6 +49,8 @@ pub struct Run {
     pub series_mbit: Vec<f64>,
     /// What the kernel of the load's sender counted.
     pub tcp: TcpCounters,
+    /// What a QUIC sender counted, from its handshake on.
+    pub quic: Option<QuicCounters>,
     /// Round trips under load.
     pub ping: PingUnderLoad,
     /// The call in the load's direction.
@@ -124,16 +127,16 @@ impl OpenRoute<'_> {
     /// Runs a load over the route, with a ping and a call.
     pub fn run(&mut self, load: Load, direction: Direction, plan: &Plan) -> Result<Run> {
         let [warm_up, time] = [plan.warm_up, plan.seconds].map(|seconds| Duration::from_secs(seconds.into()));
-        let running = load.start(&self.ends(), direction).with_context(|| load.to_string())?;
+        let running = load.start(&self.ends, direction).with_context(|| load.to_string())?;
         thread::sleep(warm_up.saturating_sub(running.elapsed()));
         let (from, before) = (running.elapsed(), self.look(direction)?);
-        let (sender, receiver, address) = self.ends().towards(direction);
+        let (sender, receiver, address) = self.ends.towards(direction);
         let call = DatagramFlow::default().start(sender, receiver, address)?;
         let ping = self.ping(time)?;
         thread::sleep((from + time).saturating_sub(running.elapsed()));
         let (to, after) = (running.elapsed(), self.look(direction)?);
         let call = call.stop();
-        let progress = running.stop();
+        let LoadReport { progress, quic } = running.stop();
         if let Some(fault) = &progress.fault {
             bail!("{load}: {fault}");
         }
@@ -147,6 +150,7 @@ impl OpenRoute<'_> {
             goodput_bps: progress.goodput_bps(from, to),
             series_mbit: progress.steps_bps(STEP).iter().map(|bps| thousandths(bps / 1e6)).collect(),
             tcp: after.tcp - before.tcp,
+            quic,
             ping: PingUnderLoad::of(&ping),
             call: Call::of(&call),
             doubts: doubts(&links, &cpu),
@@ -160,11 +164,11 @@ impl OpenRoute<'_> {
     fn ping(&self, time: Duration) -> Result<PingReport> {
         let count = time.saturating_sub(LAST_PING).as_millis() / PING_INTERVAL.as_millis();
         let ping = Ping { interval: PING_INTERVAL, ..Ping::times(count.max(1) as u32) };
-        ping.run(self.ends().client, self.ends().server_address)
+        ping.run(self.ends.client, self.ends.server_address)
     }
 
     fn look(&mut self, direction: Direction) -> Result<Look> {
-        let (sender, ..) = self.ends().towards(direction);
+        let (sender, ..) = self.ends.towards(direction);
         let tcp = TcpCounters::of(sender)?;
         let portals = match &mut self.pair {
             Some(pair) => Some([pair.local()?.cpu_seconds()?, pair.remote()?.cpu_seconds()?]),

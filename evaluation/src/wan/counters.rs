@@ -70,13 +70,17 @@ impl Tally {
     }
 
     pub(super) fn dropped(&self, why: Drop) {
+        self.dropped_many(why, 1);
+    }
+
+    pub(super) fn dropped_many(&self, why: Drop, packets: u64) {
         let counter = match why {
             Drop::Queue => &self.dropped_queue,
             Drop::Loss => &self.dropped_loss,
             Drop::Cut => &self.dropped_cut,
             Drop::Fault => &self.dropped_fault,
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.fetch_add(packets, Ordering::Relaxed);
     }
 
     pub(super) fn queued(&self, bytes: u64) {
