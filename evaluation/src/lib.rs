@@ -7,7 +7,7 @@
 //! - [`check`]: whether the emulator is true.
 //! - [`system_state`]: what a set-up must put back.
 //! - [`machine`], [`tcp_counters`]: what the measuring kernel says of itself.
-//! - [`iperf`], [`ping`], [`datagrams`], [`stream`], [`quic`]: what is measured; [`stats`] condenses it.
+//! - [`iperf`], [`ping`], [`datagrams`], [`stream`], [`quic`]: what is measured; [`stats`] condenses it, [`plot`] draws it.
 //! - [`load`]: what fills the wire; [`matrix`]: under which conditions, and what comes of it.
 //! - [`traffic`]: a user's day on the tunnel; [`adversary`]: somebody who means harm.
 //!
@@ -25,10 +25,12 @@ pub mod machine;
 pub mod matrix;
 pub mod netns;
 pub mod ping;
+pub mod plot;
 pub mod portal;
 mod process;
 pub mod quic;
 pub mod scratch;
+pub mod script;
 pub mod stats;
 pub mod stream;
 pub mod system_state;

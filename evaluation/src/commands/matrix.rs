@@ -14,7 +14,7 @@ use evaluation::matrix::condition::{self, Condition, Target, USUAL_QUEUE_MS};
 use evaluation::matrix::results::{Cell, Measured, Results};
 use evaluation::matrix::route::Route;
 use evaluation::matrix::run::{Plan, Run};
-use evaluation::matrix::table;
+use evaluation::matrix::{plots, table};
 use evaluation::ping::Ping;
 use evaluation::stats;
 use evaluation::wan::Direction;
@@ -234,7 +234,10 @@ fn describe(measured: &Measured, run: &Run) -> String {
 /// Writes everything that is known so far, so that an end at any time loses no more than a run.
 fn write(results: &Results, directory: &Path) -> Result<()> {
     super::output::write(&directory.join("results.json"), &serde_json::to_string(results)?)?;
-    super::output::write(&directory.join("table.md"), &table::table(results))
+    super::output::write(&directory.join("table.md"), &table::table(results))?;
+    plots::plots(results)?
+        .iter()
+        .try_for_each(|(name, text)| super::output::write(&directory.join(name), text))
 }
 
 impl Progress {

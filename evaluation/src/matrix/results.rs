@@ -60,6 +60,14 @@ pub struct Judgement {
 }
 
 impl Measured {
+    /// The condition's name, with the queue where it is not the usual one.
+    pub fn file_name(&self) -> String {
+        match self.condition.queue_ms {
+            USUAL_QUEUE_MS => self.condition.name.to_owned(),
+            queue => format!("{}-{queue}ms", self.condition.name),
+        }
+    }
+
     /// The cell of a route, a load and a direction, if it was measured.
     pub fn cell(&self, route: Route, load: Load, direction: Direction) -> Option<&Cell> {
         self.cells.iter().find(|cell| (cell.route, cell.load, cell.direction) == (route, load, direction))
