@@ -19,6 +19,9 @@ use crate::wan::Direction;
 /// The longest that connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
+/// Room for the handshakes of all links of Multipath TCP.
+const BACKLOG: i32 = 16;
+
 /// The longest stream that is recorded; bounds the record to 8 MB.
 const LONGEST: Duration = Duration::from_secs(1_000);
 
@@ -40,6 +43,8 @@ pub enum Protocol {
 pub struct Connection {
     sender: TcpStream,
     receiver: TcpStream,
+    /// Multipath TCP's further links join where the first one was accepted.
+    listener: TcpListener,
 }
 
 impl Connection {
@@ -70,7 +75,7 @@ impl Connection {
             .with_context(|| format!("choosing {congestion}"))?;
         receiver.set_read_timeout(Some(Duration::from_millis(50)))?;
         sender.set_write_timeout(Some(Duration::from_millis(50)))?;
-        Ok(Self { sender, receiver })
+        Ok(Self { sender, receiver, listener })
     }
 }
 
@@ -88,7 +93,7 @@ impl Protocol {
 fn listen(protocol: Protocol, address: IpAddr) -> std::io::Result<TcpListener> {
     let socket = protocol.socket(address)?;
     socket.bind(&SocketAddr::from((address, 0)).into())?;
-    socket.listen(1)?;
+    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
@@ -108,6 +113,7 @@ pub struct WatchedStream {
     socket: TcpStream,
     sender: Option<JoinHandle<()>>,
     receiver: Option<JoinHandle<Progress>>,
+    _listener: TcpListener,
 }
 
 /// The bytes that arrived in each millisecond since the start.
@@ -191,7 +197,7 @@ impl WatchedStream {
 
     /// Starts to send over a connection. Times of the progress count from `start`.
     pub fn over(connection: Connection, start: Instant) -> Result<Self> {
-        let Connection { sender: socket, receiver: incoming } = connection;
+        let Connection { sender: socket, receiver: incoming, listener } = connection;
         let stop = Arc::new(AtomicBool::new(false));
         let received = Arc::new(AtomicU64::new(0));
         let mut outgoing = socket.try_clone()?;
@@ -215,7 +221,8 @@ impl WatchedStream {
                 .name("stream-in".into())
                 .spawn(move || watch(incoming, &stop, &received, start))?
         };
-        Ok(Self { start, received, stop, socket, sender: Some(sender), receiver: Some(receiver) })
+        let (sender, receiver) = (Some(sender), Some(receiver));
+        Ok(Self { start, received, stop, socket, sender, receiver, _listener: listener })
     }
 
     /// The time since the start, on the clock of the progress.
