@@ -9,6 +9,7 @@
 //! - [`machine`], [`tcp_counters`]: what the measuring kernel says of itself.
 //! - [`iperf`], [`ping`], [`datagrams`], [`stream`], [`quic`]: what is measured; [`stats`] condenses it, [`plot`] draws it.
 //! - [`load`]: what fills the wire; [`matrix`]: under which conditions, and what comes of it.
+//! - [`script`]: links that change under load; [`failover`]: what is asked then.
 //! - [`traffic`]: a user's day on the tunnel; [`adversary`]: somebody who means harm.
 //!
 //! Everything needs root and leaves nothing behind, however the process ends.
@@ -17,6 +18,7 @@
 pub mod adversary;
 pub mod check;
 pub mod datagrams;
+pub mod failover;
 pub mod iperf;
 pub mod lab;
 pub mod link;

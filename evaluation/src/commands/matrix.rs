@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -18,6 +18,8 @@ use evaluation::matrix::{plots, table};
 use evaluation::ping::Ping;
 use evaluation::stats;
 use evaluation::wan::Direction;
+
+use super::progress::{Progress, say};
 
 /// What a run takes beside its load: connecting, and the last datagrams.
 const AROUND_RUN: Duration = Duration::from_millis(1_500);
@@ -71,14 +73,6 @@ struct Task {
     cells: Vec<(Route, Load, Direction)>,
 }
 
-/// How far it is.
-struct Progress {
-    begun: Instant,
-    done: usize,
-    runs: usize,
-    guess: Duration,
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let tasks = tasks(arguments)?;
     if arguments.list {
@@ -93,11 +87,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let directory = super::output::directory(arguments.out.as_deref(), "matrix")?;
     let mut results = Results { machine: Machine::here()?, plan, conditions: Vec::new() };
     let runs = tasks.iter().map(|task| task.cells.len()).sum::<usize>() * plan.runs;
-    let guess = Duration::from_secs((plan.warm_up + plan.seconds).into()) + AROUND_RUN;
-    let mut progress = Progress { begun: Instant::now(), done: 0, runs, guess };
-    progress.say(&format!("{runs} runs; results go to {}", directory.display()));
+    let mut progress = Progress::new(time_of_run(&plan) * runs as u32);
+    say(&format!("{runs} runs; results go to {}", directory.display()));
     if results.machine.development_build {
-        progress.say("note: this is a development build; figures are for release builds");
+        say("note: this is a development build; figures are for release builds");
     }
     for task in tasks {
         measure(task, &mut results, &mut progress, &directory)?;
@@ -105,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     println!("{}", table::table(&results));
     let misses = table::misses(&results);
     misses.iter().for_each(|miss| println!("missed: {miss}"));
-    progress.say(&format!("{} bounds missed; see {}", misses.len(), directory.display()));
+    say(&format!("{} bounds missed; see {}", misses.len(), directory.display()));
     Ok(if misses.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -179,7 +172,6 @@ fn measure(task: Task, results: &mut Results, progress: &mut Progress, directory
         let place = results.conditions.len() - 1;
         let cell = Cell { route, load, direction, runs: Vec::new(), failure: None };
         results.conditions[place].cells.push(cell);
-        let runs = results.plan.runs;
         let plan = results.plan;
         let mut note = |run: Run, number: usize| -> Result<()> {
             let measured = &mut results.conditions[place];
@@ -188,29 +180,33 @@ fn measure(task: Task, results: &mut Results, progress: &mut Progress, directory
                 cell.runs.push(run);
             }
             let label = measured.condition.label();
-            progress.ran(&format!("{label}: {route}, {load}, {direction}, run {number}: {told}"));
+            progress.did(
+                time_of_run(&plan),
+                &format!("{label}: {route}, {load}, {direction}, run {number}: {told}"),
+            );
             write(results, directory)
         };
         let outcome = route.open(&lab).and_then(|mut open| {
-            for number in 1..=runs {
+            for number in 1..=plan.runs {
                 note(open.run(load, direction, &plan)?, number)?;
             }
             open.close()
         });
         if let Err(error) = outcome {
             let measured = &mut results.conditions[place];
-            progress.say(&format!(
-                "{}: {route}, {load}, {direction} failed: {error:#}",
-                measured.condition.label()
-            ));
+            say(&format!("{}: {route}, {load}, {direction} failed: {error:#}", measured.condition.label()));
             if let Some(cell) = measured.cells.last_mut() {
-                progress.skip(runs - cell.runs.len());
+                progress.skip(time_of_run(&plan) * (plan.runs - cell.runs.len()) as u32);
                 cell.failure = Some(format!("{error:#}"));
             }
             write(results, directory)?;
         }
     }
     Ok(())
+}
+
+fn time_of_run(plan: &Plan) -> Duration {
+    Duration::from_secs((plan.warm_up + plan.seconds).into()) + AROUND_RUN
 }
 
 /// The round trip over each link without a tunnel, the median in ms.
@@ -238,31 +234,4 @@ fn write(results: &Results, directory: &Path) -> Result<()> {
     plots::plots(results)?
         .iter()
         .try_for_each(|(name, text)| super::output::write(&directory.join(name), text))
-}
-
-impl Progress {
-    fn say(&self, text: &str) {
-        eprintln!("{text}");
-    }
-
-    /// Tells what a run brought, and how long the others will take.
-    fn ran(&mut self, text: &str) {
-        self.done += 1;
-        let passed = self.begun.elapsed();
-        let each = if self.done > 1 { passed / self.done as u32 } else { self.guess };
-        let left = each * (self.runs - self.done) as u32;
-        let minutes = |time: Duration| format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60);
-        self.say(&format!(
-            "[{}/{}, {} passed, {} left] {text}",
-            self.done,
-            self.runs,
-            minutes(passed),
-            minutes(left)
-        ));
-    }
-
-    /// So many runs will not be.
-    fn skip(&mut self, runs: usize) {
-        self.runs -= runs;
-    }
 }
