@@ -69,11 +69,10 @@ struct Short<const N: usize> {
 impl<const N: usize> Short<N> {
     const EMPTY: Self = Self { bytes: [0; N], len: 0 };
 
-    /// Adds bytes, for which there must be room.
-    fn push(&mut self, bytes: &[u8]) {
-        let end = usize::from(self.len) + bytes.len();
-        self.bytes[usize::from(self.len)..end].copy_from_slice(bytes);
-        self.len = end as u8;
+    /// Adds a field, for which there must be room.
+    fn push<const F: usize>(&mut self, field: [u8; F]) {
+        write(&mut self.bytes, self.len.into(), field);
+        self.len += F as u8;
     }
 }
 
@@ -207,22 +206,6 @@ impl Shape {
         };
         transport | if self.v6 { 0 } else { fields::ID }
     }
-
-    /// The fields that are sent as they are, in their order: bit, place and length.
-    fn verbatim(self) -> [(u8, usize, usize); 4] {
-        let tcp = ip_len(self.v6);
-        [
-            (fields::ID, 4, 2),
-            (fields::SEQUENCE, tcp + 4, 4),
-            (fields::ACKNOWLEDGEMENT, tcp + 8, 4),
-            (fields::WINDOW, tcp + 14, 2),
-        ]
-    }
-
-    /// Where the timestamps are.
-    fn stamps(self) -> [usize; 2] {
-        [ip_len(self.v6) + 24, ip_len(self.v6) + 28]
-    }
 }
 
 /// What a packet's headers are told by the difference from.
@@ -239,8 +222,8 @@ impl Context {
     }
 
     fn new(shape: Shape, packet: &[u8]) -> Self {
-        let mut head = Short::EMPTY;
-        head.push(&packet[..shape.len()]);
+        let mut head = Short { bytes: [0; MAX_HEAD], len: shape.len() as u8 };
+        head.bytes[..shape.len()].copy_from_slice(&packet[..shape.len()]);
         Self { shape, head }
     }
 
@@ -250,41 +233,36 @@ impl Context {
     /// conversation's packets have one length, but for the few that bring news.
     fn compress(&self, packet: &[u8], varied: &mut u8) -> Option<Short<MAX_DELTA>> {
         let shape = self.shape;
-        let head = packet.get(..shape.len())?;
-        let mut differing = 0;
-        for (bit, at, len) in shape.verbatim().into_iter().filter(|(bit, ..)| shape.fields() & bit != 0) {
-            if head[at..at + len] != self.head[at..at + len] {
-                differing |= bit;
-            }
-        }
-        let mut stamps = [0; 2];
-        if shape.fields() & fields::STAMPS != 0 {
-            for (stamp, at) in stamps.iter_mut().zip(shape.stamps()) {
-                *stamp = read_u32(head, at).wrapping_sub(read_u32(&self.head, at)) as i16;
-            }
-            if stamps != [0; 2] {
-                differing |= fields::STAMPS;
-            }
-        }
-        let sent = *varied | differing;
-        let push = match shape.transport {
-            Transport::Tcp { .. } if (head[push_at(shape)] ^ self.head[push_at(shape)]) & PSH != 0 => {
-                fields::PUSH
-            }
-            _ => 0,
-        };
+        let (head, payload) = packet.split_at_checked(shape.len())?;
+        let (ip, mut sent, mut inside) = (ip_len(shape.v6), *varied, ecn(shape, head) << fields::ECN_SHIFT);
         let mut delta = Short::EMPTY;
-        delta.push(&[sent | push | ecn(shape, head) << fields::ECN_SHIFT]);
+        delta.push([0]);
         if let Some(at) = shape.checksum() {
-            delta.push(&head[at..at + 2]);
+            delta.push(read::<2>(head, at));
         }
-        for (_, at, len) in shape.verbatim().into_iter().filter(|(bit, ..)| sent & bit != 0) {
-            delta.push(&head[at..at + len]);
+        if !shape.v6 {
+            self.add::<2>(&mut delta, &mut sent, fields::ID, head, 4);
         }
-        if sent & fields::STAMPS != 0 {
-            stamps.iter().for_each(|stamp| delta.push(&stamp.to_be_bytes()));
+        if let Transport::Tcp { stamps } = shape.transport {
+            self.add::<4>(&mut delta, &mut sent, fields::SEQUENCE, head, ip + 4);
+            self.add::<4>(&mut delta, &mut sent, fields::ACKNOWLEDGEMENT, head, ip + 8);
+            self.add::<2>(&mut delta, &mut sent, fields::WINDOW, head, ip + 14);
+            if stamps {
+                let from = |at| stamp(head, at).wrapping_sub(stamp(&self.head, at)) as i16;
+                let differences = [from(ip + 24), from(ip + 28)];
+                if differences != [0; 2] {
+                    sent |= fields::STAMPS;
+                }
+                if sent & fields::STAMPS != 0 {
+                    differences.iter().for_each(|difference| delta.push(difference.to_be_bytes()));
+                }
+            }
+            if (head[ip + 13] ^ self.head[ip + 13]) & PSH != 0 {
+                inside |= fields::PUSH;
+            }
         }
-        let (restored, _) = self.apply(&delta, packet.len() - head.len())?;
+        delta.bytes[0] = sent | inside;
+        let (restored, _) = self.apply(&delta, payload.len())?;
         if *restored != *head {
             return None;
         }
@@ -292,63 +270,78 @@ impl Context {
         Some(delta)
     }
 
+    /// Adds a field of `head` to a delta if it differs from the context's, or did before.
+    fn add<const F: usize>(
+        &self,
+        delta: &mut Short<MAX_DELTA>,
+        sent: &mut u8,
+        bit: u8,
+        head: &[u8],
+        at: usize,
+    ) {
+        let field = read::<F>(head, at);
+        if field != read(&self.head, at) {
+            *sent |= bit;
+        }
+        if *sent & bit != 0 {
+            delta.push(field);
+        }
+    }
+
     /// The headers that a delta stands for, and what of `bytes` lies behind it. `beyond` bytes of payload
     /// follow that are not in `bytes`. `None` if this is no delta of the context.
     fn apply<'a>(&self, bytes: &'a [u8], beyond: usize) -> Option<(Short<MAX_HEAD>, &'a [u8])> {
-        let (shape, mut head) = (self.shape, self.head);
+        let (shape, mut restored) = (self.shape, self.head);
+        let (ip, head) = (ip_len(shape.v6), &mut restored.bytes);
         let (&first, mut rest) = bytes.split_first()?;
         let sent = first & !(0b11 << fields::ECN_SHIFT);
         if sent & !shape.fields() != 0 {
             return None;
         }
-        let mut take = |to: &mut [u8]| {
-            let (field, behind) = rest.split_at_checked(to.len())?;
-            to.copy_from_slice(field);
-            rest = behind;
-            Some(())
-        };
         if let Some(at) = shape.checksum() {
-            take(&mut head.bytes[at..at + 2])?;
+            write(head, at, take::<2>(&mut rest)?);
         }
-        for (_, at, len) in shape.verbatim().into_iter().filter(|(bit, ..)| sent & bit != 0) {
-            take(&mut head.bytes[at..at + len])?;
+        if sent & fields::ID != 0 {
+            write(head, 4, take::<2>(&mut rest)?);
+        }
+        if sent & fields::SEQUENCE != 0 {
+            write(head, ip + 4, take::<4>(&mut rest)?);
+        }
+        if sent & fields::ACKNOWLEDGEMENT != 0 {
+            write(head, ip + 8, take::<4>(&mut rest)?);
+        }
+        if sent & fields::WINDOW != 0 {
+            write(head, ip + 14, take::<2>(&mut rest)?);
         }
         if sent & fields::STAMPS != 0 {
-            for at in shape.stamps() {
-                let mut difference = [0; 2];
-                take(&mut difference)?;
-                let difference = i32::from(i16::from_be_bytes(difference));
-                let stamp = read_u32(&head, at).wrapping_add_signed(difference);
-                head.bytes[at..at + 4].copy_from_slice(&stamp.to_be_bytes());
+            for at in [ip + 24, ip + 28] {
+                let difference = i16::from_be_bytes(take(&mut rest)?);
+                let stamp = stamp(head, at).wrapping_add_signed(difference.into());
+                write(head, at, stamp.to_be_bytes());
             }
         }
         if sent & fields::PUSH != 0 {
-            head.bytes[push_at(shape)] ^= PSH;
+            head[ip + 13] ^= PSH;
         }
-        set_ecn(shape, &mut head.bytes, first >> fields::ECN_SHIFT);
-        let total = u16::try_from(head.len() + rest.len() + beyond).ok()?;
+        set_ecn(shape, head, first >> fields::ECN_SHIFT);
+        let total = u16::try_from(shape.len() + rest.len() + beyond).ok()?;
         if shape.v6 {
-            head.bytes[4..6].copy_from_slice(&(total - 40).to_be_bytes());
+            write(head, 4, (total - 40).to_be_bytes());
         } else {
-            head.bytes[2..4].copy_from_slice(&total.to_be_bytes());
-            let checksum = ipv4_checksum(&head.bytes);
-            head.bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
+            write(head, 2, total.to_be_bytes());
+            write(head, 10, [0; 2]);
+            let checksum = ipv4_checksum(head);
+            write(head, 10, checksum.to_be_bytes());
         }
         if shape.transport == Transport::Udp {
-            let ip = ip_len(shape.v6);
-            head.bytes[ip + 4..ip + 6].copy_from_slice(&(total - ip as u16).to_be_bytes());
+            write(head, ip + 4, (total - ip as u16).to_be_bytes());
         }
-        Some((head, rest))
+        Some((restored, rest))
     }
 }
 
 const fn ip_len(v6: bool) -> usize {
     if v6 { 40 } else { 20 }
-}
-
-/// Where the flags of TCP are.
-const fn push_at(shape: Shape) -> usize {
-    ip_len(shape.v6) + 13
 }
 
 /// The two ECN bits of an IP header.
@@ -361,16 +354,37 @@ fn set_ecn(shape: Shape, head: &mut [u8], ecn: u8) {
     head[1] = head[1] & !(0b11 << shift) | ecn << shift;
 }
 
-/// The checksum of an IPv4 header without options (RFC 1071), whatever stands in its place.
+/// The checksum of an IPv4 header without options (RFC 1071), in which its own field is zero.
 fn ipv4_checksum(head: &[u8; MAX_HEAD]) -> u16 {
-    let words = head[..20].chunks_exact(2).enumerate().filter(|(i, _)| *i != 5);
-    let sum: u32 = words.map(|(_, word)| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
+    let words = (0..20).step_by(4).map(|at| u64::from(u32::from_be_bytes(read(head, at))));
+    let sum = words.sum::<u64>();
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    !((sum >> 16) + (sum & 0xffff)) as u16
 }
 
-fn read_u32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+fn stamp(head: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(read(head, at))
+}
+
+/// The field at `at`, which must be within `bytes`.
+fn read<const F: usize>(bytes: &[u8], at: usize) -> [u8; F] {
+    let mut field = [0; F];
+    field.copy_from_slice(&bytes[at..at + F]);
+    field
+}
+
+/// Sets the field at `at`, which must be within `bytes`.
+fn write<const F: usize>(bytes: &mut [u8], at: usize, field: [u8; F]) {
+    bytes[at..at + F].copy_from_slice(&field);
+}
+
+/// Takes a field off the front of `bytes`; `None` if they are too short.
+fn take<const F: usize>(bytes: &mut &[u8]) -> Option<[u8; F]> {
+    let (field, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*field)
 }
 
 #[cfg(test)]
