@@ -6,13 +6,25 @@ use super::fields::{Field, Fields};
 use super::value::{self, MIN_IPV6_MTU};
 use super::{Cidr, Hooks, Host, Key, Mtu, Protection, load};
 
-pub(super) const KEYS: &[&str] =
-    &["Key", "KeyFile", "Protection", "Address", "MTU", "PreUp", "PostUp", "PreDown", "PostDown"];
+pub(super) const KEYS: &[&str] = &[
+    "Key",
+    "KeyFile",
+    "Protection",
+    "Compression",
+    "Address",
+    "MTU",
+    "PreUp",
+    "PostUp",
+    "PreDown",
+    "PostDown",
+];
 
 /// Reads the section; whatever is wrong with it is reported. `None` if that leaves no host.
 pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
     let key = key(fields, base_dir);
     let protection = protection(fields, key);
+    let compression =
+        fields.parsed("Compression", |text| value::choice(text, &[("on", true), ("off", false)]));
     let addresses = addresses(fields);
     let mtu = fields.parsed("MTU", |text| text.parse::<Mtu>());
     if let Field::Given(Mtu::Fixed(mtu), line) = mtu
@@ -31,6 +43,7 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
             post_down: commands("PostDown"),
         },
         protection: protection?,
+        compression: compression.value().unwrap_or(true),
         addresses,
         mtu: mtu.value().unwrap_or(Mtu::Auto),
     })

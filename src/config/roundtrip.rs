@@ -63,10 +63,11 @@ fn config() -> impl Strategy<Value = Config> {
 
 fn host() -> impl Strategy<Value = Host> {
     let mtu = prop_oneof![Just(Mtu::Auto), (1280..=u16::MAX).prop_map(Mtu::Fixed)];
-    (protection(), vec(cidr(), 0..5), mtu, hooks()).prop_map(|(protection, mut addresses, mtu, hooks)| {
+    let host = (protection(), any::<bool>(), vec(cidr(), 0..5), mtu, hooks());
+    host.prop_map(|(protection, compression, mut addresses, mtu, hooks)| {
         let mut seen = BTreeSet::new();
         addresses.retain(|cidr| seen.insert(cidr.address()));
-        Host { protection, addresses, mtu, hooks }
+        Host { protection, compression, addresses, mtu, hooks }
     })
 }
 
@@ -162,6 +163,7 @@ fn print(config: &Config) -> String {
     if let Some(key) = host.protection.key() {
         line("Key", &key.to_base64().as_str());
     }
+    line("Compression", &if host.compression { "on" } else { "off" });
     for cidr in &host.addresses {
         line("Address", cidr);
     }

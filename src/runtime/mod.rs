@@ -178,6 +178,7 @@ impl Runtime {
                 kept.push(self.keeper.keep(peer.clone()));
             }
         }
+        self.engine.portal.set_compression(config.host.compression);
         *current = config;
         drop((kept, current));
         self.engine.refresh();
@@ -238,7 +239,7 @@ fn portal_config(config: &Config, buffer_size: usize) -> PortalConfig {
         Protection::None { .. } => Manner::None,
     };
     let psk = config.host.protection.key().map_or([0; 32], |key| *key.as_bytes());
-    PortalConfig { psk, manner, buffer_size }
+    PortalConfig { psk, manner, buffer_size, compression: config.host.compression }
 }
 
 fn explain_tun(name: &InterfaceName, error: &::tun::Error) -> RuntimeError {

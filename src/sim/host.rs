@@ -33,6 +33,8 @@ pub struct HostSetup {
     pub psk: [u8; 32],
     /// Protection.
     pub manner: Manner,
+    /// Inner headers are sent compressed.
+    pub compression: bool,
     /// Congestion control of its links.
     pub algorithm: Algorithm,
     /// Metric of each link; the last holds for those beyond. Empty: as the peer says.
@@ -48,6 +50,7 @@ impl Default for HostSetup {
         Self {
             psk: [7; 32],
             manner: Manner::Mac,
+            compression: true,
             algorithm: Algorithm::Bbr,
             metrics: Vec::new(),
             keep_alive: None,
@@ -149,7 +152,12 @@ impl Host {
         net: &Net,
         entropy: &mut SimEntropy,
     ) -> Portal {
-        let config = PortalConfig { psk: setup.psk, manner: setup.manner, buffer_size: BUFFER_SIZE };
+        let config = PortalConfig {
+            psk: setup.psk,
+            manner: setup.manner,
+            buffer_size: BUFFER_SIZE,
+            compression: setup.compression,
+        };
         let portal = Portal::new(local, &config, entropy);
         let link = |i: usize| LinkConfig {
             name: format!("peer{}", i + 1),

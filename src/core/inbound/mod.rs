@@ -11,6 +11,7 @@ mod resequencer;
 use std::time::Duration;
 
 use super::discard::Discard;
+use super::headers::{Arrived, Decompressor};
 use super::packet::Packet;
 use super::replay::{Refused, ReplayWindow};
 use super::session::protection::Verified;
@@ -28,6 +29,7 @@ pub struct Inbound {
     window: ReplayWindow,
     /// By the peer's number of the link.
     peer_links: [PeerLink; MAX_LINKS],
+    decompressor: Decompressor,
     resequencer: Resequencer,
     buffer_size: usize,
 }
@@ -58,6 +60,7 @@ impl Inbound {
             generation: 0,
             window: ReplayWindow::default(),
             peer_links: Default::default(),
+            decompressor: Decompressor::default(),
             resequencer: Resequencer::new(buffer_size),
             buffer_size,
         }
@@ -97,6 +100,10 @@ impl Inbound {
         if tracked {
             peer_link.receiver.on_received(now, header.sequence, header.flags & flags::ACK_NOW != 0);
         }
+        // What is acknowledged was taken note of: the peer relies on it.
+        if header.kind == Kind::Data && header.flags & flags::DEFINES != 0 {
+            self.decompressor.define(header.context(), data_sequence, verified.body());
+        }
         if again {
             return Err(Discard::Duplicate);
         }
@@ -108,8 +115,23 @@ impl Inbound {
     }
 
     /// Gives a fresh packet its turn, and adds to `out` what can be delivered now.
-    pub fn order<'a>(&mut self, now: Instant, fresh: &Fresh<'a>, out: &mut Vec<Delivery<'a>>) {
-        self.resequencer.insert(now, &fresh.header, fresh.data_sequence, fresh.body, out);
+    pub fn order<'a>(
+        &mut self,
+        now: Instant,
+        fresh: &Fresh<'a>,
+        out: &mut Vec<Delivery<'a>>,
+    ) -> Result<(), Discard> {
+        let Fresh { header, body, data_sequence, .. } = *fresh;
+        let packet = if header.flags & flags::COMPRESSED != 0 {
+            self.decompressor.restore(header.context(), data_sequence, body)?
+        } else {
+            Arrived::from(body)
+        };
+        if packet.len() > self.buffer_size {
+            return Err(Discard::Oversized);
+        }
+        self.resequencer.insert(now, &header, data_sequence, packet, out);
+        Ok(())
     }
 
     /// Adds to `out` what has waited long enough. After every batch, and at [`Inbound::next_timeout`].

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::core::headers::Arrived;
 use crate::core::packet::{Packet, Pool};
 use crate::core::units::{Instant, MAX_LINKS};
 use crate::core::wire::{BUCKETS, Header, POSITION_BITS, flags};
@@ -30,7 +31,7 @@ const CLOCK: u32 = 1 << 24;
 /// A packet for the interface.
 pub enum Delivery<'a> {
     /// As it came in.
-    Arrived(&'a [u8]),
+    Arrived(Arrived<'a>),
     /// After it waited; give the buffer back.
     Held(Packet),
 }
@@ -127,13 +128,13 @@ impl Resequencer {
         self.links[usize::from(link)].rtt = Some(rtt);
     }
 
-    /// Takes a packet with its place and adds to `out` what can be delivered now.
+    /// Takes a packet, no longer than a buffer, with its place and adds to `out` what can be delivered now.
     pub fn insert<'a>(
         &mut self,
         now: Instant,
         header: &Header,
         data_sequence: u64,
-        body: &'a [u8],
+        arrived: Arrived<'a>,
         out: &mut Vec<Delivery<'a>>,
     ) {
         let id = header.order.bucket;
@@ -141,10 +142,10 @@ impl Resequencer {
         let ahead = header.order.position.wrapping_sub(bucket.next) % POSITIONS;
         if id == 0 || ahead >= POSITIONS / 2 {
             self.totals.late += u64::from(id != 0);
-            return out.push(Delivery::Arrived(body));
+            return out.push(Delivery::Arrived(arrived));
         }
         if ahead == 0 {
-            out.push(Delivery::Arrived(body));
+            out.push(Delivery::Arrived(arrived));
             bucket.waiting.pop_front();
             bucket.next = (bucket.next + 1) % POSITIONS;
             return self.flush(now, id, out);
@@ -153,15 +154,14 @@ impl Resequencer {
         let Some(mut packet) = packet else {
             // No room to wait: what is missing is given up.
             self.give_up(now, id, ahead, out);
-            out.push(Delivery::Arrived(body));
+            out.push(Delivery::Arrived(arrived));
             let bucket = &mut self.buckets[usize::from(id)];
             bucket.next = (bucket.next + 1) % POSITIONS;
             bucket.waiting.pop_front();
             return self.flush(now, id, out);
         };
-        let len = body.len().min(packet.buffer().len());
-        packet.buffer()[..len].copy_from_slice(&body[..len]);
-        packet.set_len(len);
+        arrived.write(packet.buffer());
+        packet.set_len(arrived.len());
         let waiting = Waiting {
             packet,
             arrived: now,
@@ -324,7 +324,7 @@ mod tests {
             let body = [header.order.position as u8];
             let mut out = Vec::new();
             self.0.on_progress(at(now), &header, header.data_sequence.into());
-            self.0.insert(at(now), &header, header.data_sequence.into(), &body, &mut out);
+            self.0.insert(at(now), &header, header.data_sequence.into(), Arrived::from(&body[..]), &mut out);
             self.0.release(at(now), &mut out);
             self.take(out)
         }
@@ -339,7 +339,7 @@ mod tests {
             let mut positions = Vec::new();
             for delivery in out {
                 match delivery {
-                    Delivery::Arrived(bytes) => positions.push(bytes[0]),
+                    Delivery::Arrived(arrived) => positions.push(arrived.whole(&mut Vec::new())[0]),
                     Delivery::Held(packet) => {
                         positions.push(packet.bytes()[0]);
                         self.0.give_back(packet);

@@ -28,6 +28,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::headers::Compressor;
 use super::packet::{Packet, Pool};
 use super::snapshot;
 use super::units::{Instant, LinkId, MAX_LINKS};
@@ -80,6 +81,7 @@ pub struct Outbound {
     sequences: [u64; MAX_LINKS],
     queue: Queue,
     classifier: Classifier,
+    compressor: Compressor,
     /// Ordered packets that were lost, to be sent once more before anything else.
     repairs: VecDeque<Kept>,
     /// Second copies of repairs, each with the link that it is for.
@@ -107,13 +109,20 @@ pub struct Outbound {
 
 impl Outbound {
     /// Without links. `buffer_size` is the longest inner packet; `seed` is random and secret.
-    pub fn new(now: Instant, buffer_size: usize, footer_len: usize, seed: [u8; 16]) -> Self {
+    pub fn new(
+        now: Instant,
+        buffer_size: usize,
+        footer_len: usize,
+        compression: bool,
+        seed: [u8; 16],
+    ) -> Self {
         let buffers = POOL / buffer_size.max(1);
         Self {
             links: Default::default(),
             sequences: [0; MAX_LINKS],
             queue: Queue::new(Pool::new(buffer_size, buffers), QUEUE_SEARCHING),
             classifier: Classifier::new(seed),
+            compressor: Compressor::new(compression),
             repairs: VecDeque::new(),
             copies: VecDeque::new(),
             twins: Twins::default(),
@@ -176,6 +185,11 @@ impl Outbound {
         let any =
             || self.each().filter(|(_, link)| link.socket.is_some()).map(|(_, link)| link.max_datagram).min();
         least.or_else(any).unwrap_or(1452).saturating_sub(overhead).max(MIN_MTU)
+    }
+
+    /// From now on inner headers are compressed, or not.
+    pub fn set_compression(&mut self, enabled: bool) {
+        self.compressor.set_enabled(enabled);
     }
 
     // Links.
@@ -264,6 +278,7 @@ impl Outbound {
     pub fn reset(&mut self, now: Instant) {
         (self.session, self.data_sequence, self.sequences) = (true, 0, [0; MAX_LINKS]);
         self.positions.fill(0);
+        self.compressor.reset();
         for id in (0..MAX_LINKS as u8).map(LinkId) {
             self.change(now, id, |link| link.reset(now));
         }
@@ -446,6 +461,9 @@ impl Outbound {
             enqueued_packets: self.queue.totals().enqueued,
             dropped_packets: self.too_big + self.queue.totals().dropped + self.queue.totals().overflowed,
         };
+        let compressed = self.compressor.totals();
+        into.compression =
+            snapshot::Compression { packets: compressed.packets, saved_bytes: compressed.saved_bytes };
         into.links = self.each().map(|(id, link)| describe::link(now, id, link)).collect();
     }
 
@@ -498,6 +516,9 @@ impl Outbound {
     fn collect(&mut self, now: Instant, id: LinkId, failed: bool) {
         let slowest = self.slowest_srtt();
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        for definition in link.sender.confirmed.drain(..) {
+            self.compressor.confirm(definition);
+        }
         for packet in link.sender.done.drain(..) {
             self.queue.give_back(packet);
         }

@@ -16,6 +16,7 @@ use super::sender::Kept;
 use super::stamp::Stamp;
 use super::train::{Sealing, Train};
 use super::{Outbound, REPAIR_BURST, REPAIR_SHARE};
+use crate::core::headers::Encoding;
 use crate::core::packet::Packet;
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
 use crate::core::wire::{HEADER_LEN, Kind, Order, POSITION_BITS, PROBE_LEN, flags};
@@ -165,8 +166,7 @@ impl Outbound {
             let left = |_: &Link| credit.saturating_sub(spent);
             let Some(room) = self.room(id, sealing, train, left) else { return };
             let Some(packet) = self.queue.pop_backlogged(now, room) else { return };
-            spent += (HEADER_LEN + packet.len() + sealing.footer_len) as u64;
-            self.send(now, id, sealing, train, packet);
+            spent += self.send(now, id, sealing, train, packet) as u64;
         }
     }
 
@@ -188,7 +188,7 @@ impl Outbound {
         }
     }
 
-    /// Longest packet that credit and train have room for; `None` if not even a small one.
+    /// Longest packet that credit and train have room for, if it goes in full; `None` if not even a small one.
     fn room(
         &self,
         id: LinkId,
@@ -201,14 +201,22 @@ impl Outbound {
         credit.checked_sub(overhead).filter(|room| *room > 0)
     }
 
-    fn send(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, packet: Packet) {
+    /// Sends a packet for the first time; gives the bytes of its datagram.
+    fn send(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        sealing: Sealing,
+        train: &mut Train,
+        packet: Packet,
+    ) -> usize {
         let in_flight = self.in_flight_mask();
-        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        let Some(link) = self.links[id.index()].as_deref_mut() else { return 0 };
         let order = place(&mut self.positions, &packet);
-        let (data_sequence, bytes) =
-            (self.data_sequence as u32, HEADER_LEN + packet.len() + sealing.footer_len);
+        let encoding = self.compressor.encode(now, self.data_sequence, packet.bucket, packet.bytes());
+        let data_sequence = self.data_sequence as u32;
         let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
-        stamp.data(train, link, order, &packet);
+        let bytes = stamp.data(train, link, order, &packet, &encoding);
         let kept = if order.bucket != 0 && self.queue.can_spare_buffers() {
             let (loss, useful) = (link.sender.loss(), link.sender.rtt().smoothed() / 2);
             if self.twins.wants(now, packet.bucket, bytes, loss)
@@ -223,9 +231,13 @@ impl Outbound {
             None
         };
         link.sender.on_sent(now, bytes, kept);
+        if let Encoding::Defining(definition) = encoding {
+            link.sender.on_defined(definition);
+        }
         self.data_packets += 1;
         let earned = (bytes as f64 * REPAIR_SHARE) as u64;
         self.repair_budget = (self.repair_budget + earned).min(REPAIR_BURST);
+        bytes
     }
 
     fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {

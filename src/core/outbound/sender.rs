@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::congestion::{Acked, Algorithm, Controller, Lost, RateSample};
 use super::pacer::{Pacer, TRAIN_TIME};
+use crate::core::headers::Definition;
 use crate::core::packet::Packet;
 use crate::core::rtt::{GRANULARITY, Rtt};
 use crate::core::units::{Instant, Rate, expand32};
@@ -41,6 +42,8 @@ struct Sent {
     /// An ordered packet is kept until it is acknowledged, to be sent once more if it gets lost.
     ordered: bool,
     kept: Option<Kept>,
+    /// The header context that this defines.
+    defines: Option<Definition>,
     app_limited: bool,
     /// The link's delivery state when this left, for the rate sample.
     delivered: u64,
@@ -124,6 +127,8 @@ pub struct Sender {
     pub lost: Vec<Kept>,
     /// See [`Sender::lost`].
     pub done: Vec<Packet>,
+    /// Header contexts that the peer has, for the owner to take.
+    pub confirmed: Vec<Definition>,
 }
 
 impl Sender {
@@ -156,6 +161,7 @@ impl Sender {
             loss: 0.0,
             lost: Vec::new(),
             done: Vec::new(),
+            confirmed: Vec::new(),
         }
     }
 
@@ -218,6 +224,7 @@ impl Sender {
             fate: Fate::InFlight,
             ordered,
             kept,
+            defines: None,
             app_limited: self.delivered < self.app_limited_until,
             delivered: self.delivered,
             delivered_time: self.delivered_time,
@@ -228,6 +235,13 @@ impl Sender {
         self.ordered_in_flight += u64::from(ordered);
         let rate = self.controller.pacing_rate(&self.rtt);
         self.pacer.on_sent(now, bytes as u64, rate);
+    }
+
+    /// What was sent last defines a header context.
+    pub fn on_defined(&mut self, definition: Definition) {
+        if let Some(sent) = self.sent.back_mut() {
+            sent.defines = Some(definition);
+        }
     }
 
     /// The queue ran empty while window and pacer were open.
@@ -302,6 +316,7 @@ impl Sender {
                 self.controller.on_spurious_loss(time);
             }
         }
+        self.confirmed.extend(sent.defines);
         newly.count += 1;
         newly.bytes += bytes;
         newly.newest_sent = newly.newest_sent.max(time);
