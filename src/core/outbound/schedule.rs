@@ -93,7 +93,7 @@ impl Outbound {
         let delay = half_rtt(link);
         let faster =
             self.each().filter(|(other, link)| self.active & 1 << other.0 != 0 && half_rtt(link) < delay);
-        faster.filter_map(|(_, link)| Some(link.sender.rate()?.bytes_in(extra))).sum()
+        faster.filter_map(|(_, link)| Some(link.sender.prospect()?.bytes_in(extra))).sum()
     }
 
     /// Whether the link takes packets of the present backlog.

@@ -542,6 +542,12 @@ impl Sender {
         self.controller.bandwidth().or(self.last_rate)
     }
 
+    /// The rate that the link will show if it is used: more than what it has shown while that grows.
+    pub fn prospect(&self) -> Option<Rate> {
+        let growing = if self.controller.is_searching() { self.controller.pacing_rate(&self.rtt) } else { None };
+        growing.or_else(|| self.rate())
+    }
+
     /// The congestion controller.
     pub fn controller(&self) -> &dyn Controller {
         &*self.controller
