@@ -166,7 +166,7 @@ fn rates(looks: &[(Duration, Vec<u64>)]) -> Vec<Vec<f64>> {
     let of_link = |link: usize| {
         let steps = looks.windows(2).map(|pair| {
             let time = pair[1].0.saturating_sub(pair[0].0).as_secs_f64();
-            (pair[1].1[link] - pair[0].1[link]) as f64 * 8e-6 / time.max(1e-6)
+            (pair[1].1[link] - pair[0].1[link]) as f64 * 8.0 / 1e6 / time.max(1e-6)
         });
         steps.collect()
     };
