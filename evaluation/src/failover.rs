@@ -16,7 +16,7 @@ pub struct Scenario {
     pub what: &'static str,
     /// The changes of the second link.
     changes: &'static [(f64, Move)],
-    /// These changes follow so often, the first at the given time, each so long after the one before.
+    /// Changes that follow.
     repeated: Option<Repeated>,
     /// How long it runs.
     pub seconds: f64,
@@ -26,6 +26,9 @@ pub struct Scenario {
 
 /// The links of every scenario, in the words of [`LinkSpec`](crate::link::LinkSpec).
 pub const LINKS: [&str; 2] = ["rate=50,delay=20", "rate=50,delay=20"];
+
+/// What both links bring at least, in Mbit/s, before anything happens.
+const BOTH: f64 = 80.0;
 
 /// What happens to the link, seen from the load.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +43,7 @@ enum Move {
     Rate(f64),
 }
 
-/// Moves by turns.
+/// Moves by turns, so many in all, from a time on and at equal distances.
 #[derive(Clone, Copy, Debug)]
 struct Repeated {
     from: f64,
@@ -52,12 +55,14 @@ struct Repeated {
 /// What is asked of a trace.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Asked {
+    /// In the two seconds up to a time, the load has this rate in Mbit/s: or the rest means nothing.
+    Rate(f64, f64),
     /// From a time on, the load never stands still for longer, in ms.
     Gap(f64, f64),
     /// From a time on, the load's sender has no retransmission timeout.
     NoTimeout(f64),
-    /// From a time on, at most this share of a second's segments is sent again.
-    SentAgain(f64, f64),
+    /// From a time on, at most this share of a second's segments is lost: sent again, and no duplicate.
+    Lost(f64, f64),
     /// From a time on, the call loses at most so many datagrams: of 50 in a second.
     CallLost(f64, u32),
     /// 90 % of an earlier rate are back soon.
@@ -95,6 +100,9 @@ pub struct Finding {
     pub least: bool,
 }
 
+/// The seconds over which a rate is taken that others compare with.
+const BEFORE: f64 = 2.0;
+
 /// Part of the rate that counts as all of it.
 const NEARLY: f64 = 0.9;
 
@@ -106,7 +114,12 @@ pub const ALL: [Scenario; 7] = [
         changes: &[(5.0, Move::CarrierLost)],
         repeated: None,
         seconds: 10.0,
-        asked: &[Asked::Gap(5.0, 150.0), Asked::SentAgain(5.0, 0.02), Asked::CallLost(5.0, 1)],
+        asked: &[
+            Asked::Rate(5.0, BOTH),
+            Asked::Gap(5.0, 150.0),
+            Asked::Lost(5.0, 0.02),
+            Asked::CallLost(5.0, 1),
+        ],
     },
     Scenario {
         name: "black-hole",
@@ -114,7 +127,7 @@ pub const ALL: [Scenario; 7] = [
         changes: &[(5.0, Move::Hole)],
         repeated: None,
         seconds: 10.0,
-        asked: &[Asked::Gap(5.0, 300.0), Asked::NoTimeout(5.0)],
+        asked: &[Asked::Rate(5.0, BOTH), Asked::Gap(5.0, 300.0), Asked::NoTimeout(5.0)],
     },
     Scenario {
         name: "one-way-data",
@@ -122,7 +135,7 @@ pub const ALL: [Scenario; 7] = [
         changes: &[(5.0, Move::HoleForData)],
         repeated: None,
         seconds: 10.0,
-        asked: &[Asked::Gap(5.0, 500.0)],
+        asked: &[Asked::Rate(5.0, BOTH), Asked::Gap(5.0, 500.0)],
     },
     Scenario {
         name: "one-way-acks",
@@ -130,7 +143,7 @@ pub const ALL: [Scenario; 7] = [
         changes: &[(5.0, Move::HoleForAcknowledgements)],
         repeated: None,
         seconds: 10.0,
-        asked: &[Asked::Gap(5.0, 500.0)],
+        asked: &[Asked::Rate(5.0, BOTH), Asked::Gap(5.0, 500.0)],
     },
     Scenario {
         name: "return",
@@ -138,7 +151,7 @@ pub const ALL: [Scenario; 7] = [
         changes: &[(5.0, Move::Hole), (10.0, Move::Back)],
         repeated: None,
         seconds: 15.0,
-        asked: &[Asked::BackWithin { from: 10.0, before: 5.0, seconds: 1.5 }],
+        asked: &[Asked::Rate(5.0, BOTH), Asked::BackWithin { from: 10.0, before: 5.0, seconds: 1.5 }],
     },
     Scenario {
         name: "flaps",
@@ -146,7 +159,7 @@ pub const ALL: [Scenario; 7] = [
         changes: &[(3.0, Move::Hole), (8.0, Move::Back)],
         repeated: Some(Repeated { from: 10.0, every: 2.0, moves: [Move::Hole, Move::Back], times: 40 }),
         seconds: 92.0,
-        asked: &[Asked::NeverBelowStable { from: 10.0, to: 90.0, stable: 8.0 }],
+        asked: &[Asked::Rate(8.0, BOTH / 2.0), Asked::NeverBelowStable { from: 10.0, to: 90.0, stable: 8.0 }],
     },
     Scenario {
         name: "rate-step",
@@ -154,7 +167,7 @@ pub const ALL: [Scenario; 7] = [
         changes: &[(5.0, Move::Rate(10.0)), (10.0, Move::Rate(50.0))],
         repeated: None,
         seconds: 14.0,
-        asked: &[Asked::PingP95(5.0, 12.0, 60.0)],
+        asked: &[Asked::Rate(5.0, BOTH), Asked::PingP95(5.0, 12.0, 60.0)],
     },
 ];
 
@@ -193,6 +206,10 @@ impl Asked {
     pub fn answer(&self, trace: &Trace, seconds: f64, idle_ms: f64) -> Finding {
         let at_most = |what, value, bound| Finding { what, value, bound, least: false };
         match *self {
+            Self::Rate(to, bound) => {
+                let value = trace.mbit(to - BEFORE, to);
+                Finding { what: "rate before, Mbit/s", value, bound, least: true }
+            }
             Self::Gap(from, most) => {
                 at_most("longest gap of TCP, ms", trace.longest_gap_ms(from, seconds), most)
             }
@@ -200,23 +217,23 @@ impl Asked {
                 let timeouts = trace.tcp_between(from, seconds).timeouts;
                 at_most("retransmission timeouts of TCP", timeouts as f64, 0.0)
             }
-            Self::SentAgain(from, most) => {
+            Self::Lost(from, most) => {
                 let before = trace.tcp_between(0.0, from);
                 let each_second = before.sent as f64 / from.max(1e-6);
-                let share = trace.tcp_between(from, seconds).retransmitted as f64 / each_second.max(1.0);
-                at_most("segments sent again, % of one second's", share * 100.0, most * 100.0)
+                let after = trace.tcp_between(from, seconds);
+                let lost = after.retransmitted.saturating_sub(after.duplicates_told) as f64;
+                at_most("segments lost, % of one second's", lost / each_second.max(1.0) * 100.0, most * 100.0)
             }
             Self::CallLost(from, most) => {
-                let lost = trace.call_lost(from, seconds);
-                at_most("datagrams of the call lost", lost.into(), most.into())
+                at_most("datagrams of the call lost", trace.call_lost(from) as f64, most.into())
             }
             Self::BackWithin { from, before, seconds: within } => {
-                let rate = trace.mbit(before - 2.0, before) * NEARLY;
+                let rate = trace.mbit(before - BEFORE, before) * NEARLY;
                 let after = trace.reached_after(from, rate).unwrap_or(f64::INFINITY);
                 at_most("90 % of the rate are back after, s", after, within)
             }
             Self::NeverBelowStable { from, to, stable } => {
-                let bound = trace.mbit(stable - 2.0, stable) * NEARLY;
+                let bound = trace.mbit(stable - BEFORE, stable) * NEARLY;
                 let value = trace.slowest_second_mbit(from, to);
                 Finding { what: "slowest second, Mbit/s", value, bound, least: true }
             }

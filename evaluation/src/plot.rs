@@ -1,7 +1,5 @@
 //! Charts as SVG text: bars against a line, time series, distributions.
 
-use std::ops::Range;
-
 use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -150,12 +148,13 @@ pub fn panels(title: &str, panels: &[Panel]) -> Result<String> {
 
 fn draw_panel(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Result<()> {
     let points = || panel.curves.iter().flat_map(|curve| &curve.points);
+    let right = upper(points().map(|point| point.0).fold(0.0, f64::max));
     let top = upper(points().map(|point| point.1).fold(0.0, f64::max) * 1.1);
     let mut chart = ChartBuilder::on(area)
         .margin(10)
         .set_label_area_size(LabelAreaPosition::Left, 60)
         .set_label_area_size(LabelAreaPosition::Bottom, 40)
-        .build_cartesian_2d(span(points().map(|point| point.0)), 0.0..top)?;
+        .build_cartesian_2d(0.0..right, 0.0..top)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
@@ -210,12 +209,6 @@ fn colour(index: usize) -> RGBColor {
 /// An axis needs some length, whatever the values are.
 fn upper(most: f64) -> f64 {
     if most > 0.0 { most } else { 1.0 }
-}
-
-fn span(values: impl Iterator<Item = f64> + Clone) -> Range<f64> {
-    let least = values.clone().fold(f64::INFINITY, f64::min);
-    let most = values.fold(f64::NEG_INFINITY, f64::max);
-    if least < most { least..most } else { 0.0..upper(most) }
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ const PING_INTERVAL: Duration = Duration::from_millis(50);
 /// The time over which a rate counts as a rate.
 const RATE_WINDOW: Duration = Duration::from_millis(300);
 
+/// Longer than a packet is under way through a tunnel that keeps its queue short.
+const UNDER_WAY: Duration = Duration::from_millis(100);
+
 /// What happens to a link.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Change {
@@ -144,9 +147,10 @@ impl Script {
         if let Some(fault) = &progress.fault {
             bail!("{}: {fault}", self.load);
         }
+        let steps = progress.steps_bps(STEP).into_iter().take(looks.len() - 1);
         let sent = |number: u32| seconds(PING_INTERVAL * number.saturating_sub(1));
         Ok(Trace {
-            goodput_mbit: progress.steps_bps(STEP).iter().map(|bps| bps / 1e6).collect(),
+            goodput_mbit: steps.map(|bps| bps / 1e6).collect(),
             links_mbit: rates(&looks),
             pings: replies.into_iter().map(|(number, rtt)| (sent(number), rtt)).collect(),
             call: call.stop(),
@@ -162,7 +166,7 @@ fn rates(looks: &[(Duration, Vec<u64>)]) -> Vec<Vec<f64>> {
     let of_link = |link: usize| {
         let steps = looks.windows(2).map(|pair| {
             let time = pair[1].0.saturating_sub(pair[0].0).as_secs_f64();
-            (pair[1].1[link] - pair[0].1[link]) as f64 * 8e-6 / time.max(1e-6)
+            (pair[1].1[link] - pair[0].1[link]) as f64 * 8.0 / 1e6 / time.max(1e-6)
         });
         steps.collect()
     };
@@ -212,10 +216,14 @@ impl Trace {
         before.zip(after).map_or(TcpCounters::default(), |(before, after)| after.1 - before.1)
     }
 
-    /// The datagrams of the call that were due between two times and did not arrive.
-    pub fn call_lost(&self, from: f64, to: f64) -> u32 {
-        let within = self.call.lost_runs.iter().filter(|(at, _)| (time(from)..time(to)).contains(at));
-        within.map(|(_, lost)| lost).sum()
+    /// The datagrams of the call that were due from a time on, or under way then, and did not arrive.
+    pub fn call_lost(&self, from: f64) -> usize {
+        let interval = 1.0 / f64::from(DatagramFlow::default().rate);
+        let due = |&(first, count): &(Duration, u32)| {
+            (0..count).map(move |n| first.as_secs_f64() + f64::from(n) * interval)
+        };
+        let lost = self.call.lost_runs.iter().flat_map(due);
+        lost.filter(|at| *at >= from - UNDER_WAY.as_secs_f64()).count()
     }
 }
 
@@ -268,7 +276,9 @@ mod tests {
         let trace = trace();
         assert_eq!(trace.tcp_between(2.0, 3.0).timeouts, 2);
         assert_eq!(trace.tcp_between(2.0, 5.0).timeouts, 3);
-        assert_eq!(trace.call_lost(2.0, 5.0), 2);
+        assert_eq!(trace.call_lost(0.0), 3);
+        // The second of the pair was due at 3.02 s.
+        assert_eq!(trace.call_lost(3.11), 1);
     }
 
     #[test]

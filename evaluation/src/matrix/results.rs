@@ -153,3 +153,94 @@ impl Cell {
         self.runs.iter().map(value).collect()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::condition;
+    use super::super::run::{Call, CpuUse, PingUnderLoad};
+    use super::*;
+    use crate::tcp_counters::TcpCounters;
+
+    /// A run of so many Mbit/s with one round trip.
+    fn run(mbit: f64, rtt_ms: f64) -> Run {
+        Run {
+            goodput_bps: mbit * 1e6,
+            series_mbit: Vec::new(),
+            tcp: TcpCounters::default(),
+            quic: None,
+            ping: PingUnderLoad { rtts_ms: vec![rtt_ms], lost: 0.0 },
+            call: Call {
+                lost: 0.0,
+                reordered: 0.0,
+                longest_gap_ms: 20.0,
+                delay_p50_ms: Some(20.0),
+                delay_p95_ms: Some(30.0),
+                delay_p99_ms: None,
+            },
+            links: Vec::new(),
+            cpu: CpuUse { machine: 0.5, emulator: 0.1, portals: None },
+            portals: None,
+            doubts: Vec::new(),
+        }
+    }
+
+    fn cell(route: Route, load: Load, rates: &[f64]) -> Cell {
+        let runs = rates.iter().map(|mbit| run(*mbit, 50.0)).collect();
+        Cell { route, load, direction: Direction::Up, runs, failure: None }
+    }
+
+    /// Results of a condition, first with the usual queue, then with one of a second.
+    pub(in super::super) fn results(name: &str, usual: Vec<Cell>, long: Vec<Cell>) -> Results {
+        let condition =
+            condition::all().unwrap().into_iter().find(|condition| condition.name == name).unwrap();
+        let measured = |queue, cells| Measured {
+            condition: condition.clone().with_queue(queue),
+            idle_rtts_ms: vec![40.0, 60.0],
+            cells,
+        };
+        Results {
+            machine: Machine { kernel: "6.18".into(), processors: 2, development_build: false },
+            plan: Plan { runs: 3, warm_up: 3, seconds: 10 },
+            conditions: vec![measured(100.0, usual), measured(1_000.0, long)],
+        }
+    }
+
+    /// The bond and its share under the usual queue and the long one.
+    pub(in super::super) fn equal() -> Results {
+        let bond = |rates| vec![cell(Route::Bonded, Load::One, rates)];
+        results("equal", bond(&[80.0, 94.0, 95.0]), bond(&[91.0, 91.0, 93.0]))
+    }
+
+    #[test]
+    fn medians_count_and_long_queues_are_held_to_the_usual_one() {
+        let results = equal();
+        let judge = |place: usize| {
+            let measured = &results.conditions[place];
+            results.judge_share(measured, &measured.cells[0]).unwrap()
+        };
+        assert_eq!(judge(0), Judgement { bound: 0.91, met: true });
+        // 0.94 with the usual queue.
+        let long = judge(1);
+        assert!((long.bound - 0.92).abs() < 1e-9 && !long.met, "{long:?}");
+        let [usual, _] = &results.conditions[..] else { panic!() };
+        assert_eq!(usual.added_ping_ms(&usual.cells[0]), Some([10.0, 10.0]));
+        assert_eq!(results.judge_ping(usual, &usual.cells[0]), Some(Judgement { bound: 15.0, met: true }));
+    }
+
+    #[test]
+    fn a_bond_may_be_held_to_its_best_link() {
+        let cells = vec![
+            cell(Route::Bonded, Load::One, &[36.5]),
+            cell(Route::Alone(0), Load::One, &[37.0]),
+            cell(Route::Alone(1), Load::One, &[9.0]),
+            cell(Route::Direct(0), Load::One, &[38.6]),
+        ];
+        let results = results("satellite", cells, Vec::new());
+        let measured = &results.conditions[0];
+        let judgement = results.judge_share(measured, &measured.cells[0]).unwrap();
+        assert!(judgement.met && (judgement.bound - 0.98 * 37.0 / 60.0).abs() < 1e-9, "{judgement:?}");
+        // Only the bond is judged.
+        assert_eq!(results.judge_share(measured, &measured.cells[1]), None);
+        assert_eq!(measured.share(&measured.cells[1]), Some(37.0 / 40.0));
+    }
+}

@@ -132,3 +132,49 @@ fn verdict(measured: &Measured, cell: &Cell, bounds: &[Option<Judgement>; 2]) ->
     }
     words.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::tests::{equal, results};
+    use super::*;
+    use crate::load::Load;
+    use crate::wan::Direction;
+
+    #[test]
+    fn a_line_tells_what_was_measured_and_asked() {
+        let text = table(&equal());
+        assert!(text.contains("### equal: 50/20 + 50/20\n"), "{text}");
+        let pass = "| one cubic flow | up | bonded | 94.0 | 80.0 … 95.0 | 0.940 | 0.910 | +10.0 (+10.0) | 15 | \
+                    0.0 %, 30 ms |  | pass |";
+        assert!(text.contains(pass), "{text}");
+        assert!(
+            text.contains("| 0.910 | 0.920 | +10.0 (+10.0) | 15 | 0.0 %, 30 ms |  | **miss** |"),
+            "{text}"
+        );
+        assert_eq!(
+            misses(&equal()),
+            ["50/20 + 50/20, queues of 1000 ms, bonded, one cubic flow, up: share 0.910, asked 0.920"]
+        );
+    }
+
+    #[test]
+    fn a_cell_that_failed_keeps_the_table_whole() {
+        let cell = Cell {
+            route: Route::Bonded,
+            load: Load::One,
+            direction: Direction::Up,
+            runs: Vec::new(),
+            failure: Some("no way | through\nthe tunnel".into()),
+        };
+        let results = results("equal", vec![cell], Vec::new());
+        let text = table(&results);
+        let line = text.lines().find(|line| line.contains("no way")).unwrap();
+        let columns = |line: &str| line.matches('|').count();
+        assert_eq!(columns(line), columns(HEAD.lines().next().unwrap()), "{line}");
+        assert_eq!(misses(&results).len(), 1);
+        assert!(
+            super::super::plots::plots(&results).unwrap().iter().all(|(name, _)| !name.starts_with("ping"))
+        );
+        assert!(serde_json::to_string(&results).is_ok());
+    }
+}

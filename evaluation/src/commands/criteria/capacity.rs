@@ -29,22 +29,21 @@ pub(super) fn sums(plan: &Plan) -> Result<Vec<Row>> {
             super::say(&format!("  {set:?} Mbit/s {}: {mbit:.2}", direction));
             got.insert(set, mbit);
         }
-        let way = direction;
         let [one, two, unequal, large, three, four] = SETS.map(|set| got[set]);
         let halfway = (two + large) / 2.0;
-        rows.push(compare(format!("two links of 2 Mbit/s against one, {way}"), two, one));
-        rows.push(compare(format!("2 and 4 Mbit/s against twice the smaller, {way}"), unequal, two));
+        rows.push(compare(format!("two links of 2 Mbit/s against one, {direction}"), two, one));
+        rows.push(compare(format!("2 and 4 Mbit/s against twice the smaller, {direction}"), unequal, two));
         rows.push(
             Row {
-                what: format!("2 and 4 Mbit/s against halfway between 2 + 2 and 4 + 4, {way}"),
+                what: format!("2 and 4 Mbit/s against halfway between 2 + 2 and 4 + 4, {direction}"),
                 measured: format!("{unequal:.2} Mbit/s, halfway is {halfway:.2}"),
                 bound: "within 15 %".into(),
                 met: (unequal / halfway - 1.0).abs() <= 0.15,
             }
             .told(),
         );
-        rows.push(compare(format!("three links of 2 Mbit/s against two, {way}"), three, two));
-        rows.push(compare(format!("four links of 2 Mbit/s against three, {way}"), four, three));
+        rows.push(compare(format!("three links of 2 Mbit/s against two, {direction}"), three, two));
+        rows.push(compare(format!("four links of 2 Mbit/s against three, {direction}"), four, three));
     }
     Ok(rows)
 }
@@ -82,7 +81,6 @@ pub(super) fn fast(plan: &Plan) -> Result<Vec<Row>> {
     let lab = Lab::new(&links(&[50, 50]))?;
     let mut rows = Vec::new();
     for direction in Direction::BOTH {
-        let way = direction;
         let mut got = Vec::new();
         for (method, control, name, least) in
             [(Method::Udp, "newreno", "UDP flows with newreno", 85.0), (Method::Tcp, "", "TCP flows", 80.0)]
@@ -91,10 +89,10 @@ pub(super) fn fast(plan: &Plan) -> Result<Vec<Row>> {
                 PairOptions { method, congestion_control: control.into(), ..PairOptions::default() };
             let mbit = goodput(plan, &lab, &options, &iperf(plan, direction, 8))?;
             got.push(mbit);
-            let what = format!("two links of 50 Mbit/s, 40 ms, eight connections, {name}, {way}");
+            let what = format!("two links of 50 Mbit/s, 40 ms, eight connections, {name}, {direction}");
             rows.push(Row::at_least(what, mbit, least, "Mbit/s"));
         }
-        rows.push(compare(format!("UDP flows against TCP flows there, {way}"), got[0], got[1]));
+        rows.push(compare(format!("UDP flows against TCP flows there, {direction}"), got[0], got[1]));
     }
     Ok(rows)
 }
