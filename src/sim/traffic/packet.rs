@@ -202,7 +202,8 @@ impl Inner {
                 transport[4..8].copy_from_slice(&sequence.to_be_bytes());
                 transport[8..12].copy_from_slice(&acknowledged.to_be_bytes());
                 // Now and then data is pushed.
-                (transport[12], transport[13]) = (8 << 4, if self.number % 16 == 0 { 0x18 } else { 0x10 });
+                let push = u8::from(self.number.is_multiple_of(16)) << 3;
+                (transport[12], transport[13]) = (8 << 4, 0x10 | push);
                 transport[14..16].copy_from_slice(&0xffffu16.to_be_bytes());
                 // Milliseconds; the echo is as old as a round trip (RFC 7323 §3.2).
                 let stamp = (self.sent.as_nanos() / 1_000_000) as u32;
