@@ -544,7 +544,8 @@ impl Sender {
 
     /// The rate that the link will show if it is used: more than what it has shown while that grows.
     pub fn prospect(&self) -> Option<Rate> {
-        let growing = if self.controller.is_searching() { self.controller.pacing_rate(&self.rtt) } else { None };
+        let growing =
+            if self.controller.is_searching() { self.controller.pacing_rate(&self.rtt) } else { None };
         growing.or_else(|| self.rate())
     }
 
