@@ -92,7 +92,7 @@ pub enum Asked {
 pub struct Finding {
     /// What was looked at, with its unit.
     pub what: &'static str,
-    /// What it was.
+    /// What it was; infinite, in JSON null, for what never came.
     pub value: f64,
     /// What it may be at most, or must be at least.
     pub bound: f64,

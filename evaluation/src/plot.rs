@@ -152,6 +152,7 @@ fn draw_panel(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Resul
     let top = upper(points().map(|point| point.1).fold(0.0, f64::max) * 1.1);
     let mut chart = ChartBuilder::on(area)
         .margin(10)
+        .margin_right(25)
         .set_label_area_size(LabelAreaPosition::Left, 60)
         .set_label_area_size(LabelAreaPosition::Bottom, 40)
         .build_cartesian_2d(0.0..right, 0.0..top)?;

@@ -9,7 +9,8 @@ pub fn percentile(values: &[f64], percent: f64) -> Option<f64> {
     let place = percent.clamp(0.0, 100.0) / 100.0 * last as f64;
     let below = sorted[place.floor() as usize];
     let above = sorted[place.ceil() as usize];
-    Some(below + (above - below) * place.fract())
+    // Of equal neighbours, infinite ones have no difference.
+    Some(if below == above { below } else { below + (above - below) * place.fract() })
 }
 
 /// The median of the values; `None` of no values.
@@ -34,6 +35,8 @@ mod tests {
         assert_eq!(percentile(&[10.0, 20.0, 30.0], 0.0), Some(10.0));
         assert_eq!(percentile(&[10.0, 20.0, 30.0], 100.0), Some(30.0));
         assert_eq!(percentile(&[10.0, 20.0, 30.0], 75.0), Some(25.0));
+        assert_eq!(median(&[f64::INFINITY]), Some(f64::INFINITY));
+        assert_eq!(median(&[1.0, f64::INFINITY]), Some(f64::INFINITY));
         assert_eq!(mean(&[1.0, 2.0, 6.0]), Some(3.0));
     }
 }

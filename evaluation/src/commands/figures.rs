@@ -14,6 +14,7 @@ use evaluation::load::Load;
 use evaluation::plot::{self, Curve, Panel};
 use evaluation::portal::{Pair, PairOptions};
 use evaluation::script::{Change, Event, Script, Trace};
+use evaluation::stats;
 use evaluation::wan::Direction;
 
 use super::progress::{Progress, say};
@@ -44,6 +45,9 @@ pub(crate) struct Arguments {
     /// The connection's direction, as seen from the client.
     #[arg(long, default_value = "down")]
     direction: Direction,
+    /// Runs of each; the median counts, of a curve at each of its points.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
     /// Where the figures go; target/evaluation/figures-DATE if not given.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -199,11 +203,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         chosen.iter().for_each(|figure| println!("{:<12} {}", figure.name, figure.title));
         return Ok(ExitCode::SUCCESS);
     }
+    ensure!(arguments.runs > 0, "no runs");
     let directory = super::output::directory(arguments.out.as_deref(), "figures")?;
     say(&format!("figures go to {}", directory.display()));
-    let mut progress = Progress::new(chosen.iter().map(|figure| figure.kind.time()).sum());
+    let once: Duration = chosen.iter().map(|figure| figure.kind.time()).sum();
+    let mut progress = Progress::new(once * arguments.runs as u32);
     for figure in chosen {
-        let panel = figure.measure(arguments.direction, &mut progress)?;
+        let panel = figure.measure(arguments, &mut progress)?;
         let data = Data {
             figure: figure.name,
             title: figure.title,
@@ -219,7 +225,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 impl Kind {
-    /// How long all its runs take.
+    /// How long one run of each takes.
     fn time(&self) -> Duration {
         match self {
             Self::OverTime { seconds, runs } => time_of_run(*seconds) * runs.len() as u32,
@@ -229,36 +235,46 @@ impl Kind {
 }
 
 impl Figure {
-    fn measure(&self, direction: Direction, progress: &mut Progress) -> Result<Panel> {
+    fn measure(&self, arguments: &Arguments, progress: &mut Progress) -> Result<Panel> {
         let Self { name, .. } = self;
+        let direction = arguments.direction;
+        // The median of the runs' values at each of these spans of time.
+        let mut medians =
+            |rates: &[f64], script: &Script, what: &str, spans: &[(f64, f64)]| -> Result<Vec<f64>> {
+                let mut runs = Vec::new();
+                for number in 1..=arguments.runs {
+                    let trace = bonded(rates, script).with_context(|| format!("{name}, {what}"))?;
+                    let mbit = trace.mbit(WARM_UP, script.seconds);
+                    let told = format!("{name}, {what}, run {number}: {mbit:.2} Mbit/s");
+                    progress.did(time_of_run(script.seconds), &told);
+                    runs.push(spans.iter().map(|(from, to)| trace.mbit(*from, *to)).collect::<Vec<_>>());
+                }
+                let median =
+                    |place: usize| stats::median(&runs.iter().map(|run| run[place]).collect::<Vec<_>>());
+                (0..spans.len()).map(|place| median(place).context("no runs")).collect()
+            };
         let mut panel = Panel { y: "Mbit/s".into(), ..Panel::default() };
         match self.kind {
             Kind::OverTime { seconds, runs } => {
                 panel.x = "seconds".into();
+                let steps = (0..(seconds / STEP) as u32).map(|step| f64::from(step) * STEP);
+                let spans: Vec<_> = steps.map(|from| (from, from + STEP)).collect();
                 for run in runs {
                     let script = run.script(direction, seconds);
-                    let trace =
-                        bonded(run.rates, &script).with_context(|| format!("{name}: {}", run.name))?;
-                    let steps: Vec<f64> = (0..(seconds / STEP) as u32)
-                        .map(|step| trace.mbit(f64::from(step) * STEP, f64::from(step + 1) * STEP))
-                        .collect();
+                    let steps = medians(run.rates, &script, run.name, &spans)?;
                     panel.curves.push(Curve::steps(run.name, STEP, &steps));
                     panel.marks = script.events.iter().map(|event| (event.at, String::new())).collect();
-                    let told = format!("{name}, {}: {:.2} Mbit/s", run.name, trace.mbit(WARM_UP, seconds));
-                    progress.did(time_of_run(seconds), &told);
                 }
             }
             Kind::Scaling { x, points } => {
                 panel.x = x.into();
+                let end = WARM_UP + MEASURED;
+                let script = Script { load: Load::One, direction, events: Vec::new(), seconds: end };
                 let (mut measured, mut sums) = (Vec::new(), Vec::new());
                 for (at, rates) in points {
-                    let end = WARM_UP + MEASURED;
-                    let script = Script { load: Load::One, direction, events: Vec::new(), seconds: end };
-                    let trace = bonded(rates, &script).with_context(|| format!("{name}: {at}"))?;
-                    let mbit = trace.mbit(WARM_UP, end);
-                    measured.push((*at, mbit));
+                    let mbit = medians(rates, &script, &at.to_string(), &[(WARM_UP, end)])?;
+                    measured.extend(mbit.into_iter().map(|mbit| (*at, mbit)));
                     sums.push((*at, rates.iter().sum()));
-                    progress.did(time_of_run(end), &format!("{name}, {at}: {mbit:.2} Mbit/s"));
                 }
                 panel.curves.push(Curve { name: "one cubic flow, bonded".into(), points: measured });
                 panel.curves.push(Curve { name: "sum of the links".into(), points: sums });

@@ -192,9 +192,12 @@ impl Lab {
         self.internet.ip(&internet)
     }
 
-    /// Sends client and server through the tunnel between these interfaces of the portals.
-    /// Should an interface go, the traffic goes nowhere rather than past the tunnel.
+    /// Sends client and server through the tunnel between these interfaces of the portals, with the MSS of
+    /// TCP clamped to their MTU as the set-ups do it. Should an interface go, the traffic goes nowhere rather
+    /// than past the tunnel.
     pub fn route_through(&self, local_interface: &str, remote_interface: &str) -> Result<()> {
+        clamp_mss(&self.local, local_interface)?;
+        clamp_mss(&self.remote, remote_interface)?;
         let mut local = String::new();
         let mut remote = String::new();
         let mut internet = String::new();
@@ -246,6 +249,21 @@ impl Lab {
         }
         self.local.ip(&lines)
     }
+}
+
+/// Lets TCP connections that are forwarded into an interface begin with segments that fit it.
+fn clamp_mss(namespace: &Namespace, interface: &str) -> Result<()> {
+    let rules = format!(
+        "table inet mss {{}}\n\
+         delete table inet mss\n\
+         table inet mss {{\n\
+           chain forward {{\n\
+             type filter hook forward priority mangle\n\
+             oifname {interface} tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu\n\
+           }}\n\
+         }}\n"
+    );
+    namespace.run_with_input("nft", &["-f", "-"], &rules).map(drop)
 }
 
 /// A host's namespace.
