@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::congestion::{Acked, Algorithm, Controller, Lost, RateSample};
 use super::pacer::{Pacer, TRAIN_TIME};
+use super::path_mtu::Suspicion;
 use crate::core::packet::Packet;
 use crate::core::rtt::{GRANULARITY, Rtt};
 use crate::core::units::{Instant, Rate, expand32};
@@ -117,6 +118,8 @@ pub struct Sender {
     pacer: Pacer,
     max_datagram: u64,
     totals: Totals,
+    /// That the path carries less than it did.
+    pub suspicion: Suspicion,
     /// Packets that were lost, and ones that are not needed any more, for the owner to take.
     pub lost: Vec<Kept>,
     /// See [`Sender::lost`].
@@ -150,6 +153,7 @@ impl Sender {
             pacer: Pacer::default(),
             max_datagram,
             totals: Totals::default(),
+            suspicion: Suspicion::default(),
             lost: Vec::new(),
             done: Vec::new(),
         }
@@ -295,6 +299,7 @@ impl Sender {
                 self.controller.on_spurious_loss(time);
             }
         }
+        self.suspicion.on_acked(bytes);
         newly.count += 1;
         newly.bytes += bytes;
         newly.newest_sent = newly.newest_sent.max(time);
@@ -363,6 +368,7 @@ impl Sender {
             self.in_flight -= u64::from(sent.bytes);
             self.ordered_in_flight -= u64::from(sent.ordered);
             self.lost.extend(sent.kept.take());
+            self.suspicion.on_lost(sent.bytes.into());
             count += 1;
             if sent.time >= self.controlled_since {
                 lost.bytes += u64::from(sent.bytes);
