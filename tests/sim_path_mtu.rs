@@ -142,7 +142,7 @@ fn losses_are_not_taken_for_a_small_mtu() {
                 Offer(Remote, CUBIC),
                 Run(s(2)),
                 Check(PathMtu(0), Exactly(1500.0)),
-                Run(s(60)),
+                Run(s(20)),
                 Check(PathMtu(0), Exactly(1500.0)),
                 Check(PathMtu(1), Exactly(1500.0)),
                 Check(MtuChanges(Local), Exactly(0.0)),

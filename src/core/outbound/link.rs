@@ -358,6 +358,16 @@ impl Link {
         }
     }
 
+    /// Longest IP packet of the path before and now, if the search found that it has changed.
+    pub(super) fn take_path_news(&mut self, now: Instant) -> Option<(u16, u16)> {
+        let news = self.path_mtu.news();
+        if news.is_some_and(|(before, now)| now < before) {
+            // What was too long was lost to that, not to a lack of capacity.
+            self.sender.renew(now, self.config.algorithm);
+        }
+        news
+    }
+
     /// A path probe of so many bytes arrived.
     pub(super) fn on_path_reply(&mut self, now: Instant, bytes: u16) {
         self.path_mtu.on_answer(now, bytes);

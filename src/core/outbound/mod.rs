@@ -498,7 +498,7 @@ impl Outbound {
         if changed.is_none() && before == of_note(link) {
             return;
         }
-        if let Some((from, to)) = link.path_mtu.news() {
+        if let Some((from, to)) = link.take_path_news(now) {
             self.events.push(Event::PathMtu { link: id, name: link.config.name.clone(), from, to });
         }
         if let Some(Change { from, to }) = changed {
