@@ -60,6 +60,11 @@ impl LinkSpec {
         self.both(|c| c.loss = Loss::Burst(GilbertElliott::with_runs(share, run)))
     }
 
+    /// Lets longer IP packets vanish without a word, though the interfaces' MTU is another.
+    pub fn longest(self, bytes: u32) -> Self {
+        self.both(|c| c.longest = Some(bytes))
+    }
+
     /// The MTU, at least 1,280 as IPv6 wants it.
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = mtu.max(1_280);

@@ -14,7 +14,7 @@ use evaluation::wan::Direction;
 pub(crate) struct Arguments {
     /// A link: words joined by commas, from rate=50 (Mbit/s), up=10 (Mbit/s from the local
     /// portal), delay=20 (ms, one way), queue=100 (ms), jitter=5 (ms), reorder, loss=1 (%),
-    /// run=8 (packets in a burst of loss), mtu=1500.
+    /// run=8 (packets in a burst of loss), mtu=1500, longest=1400 (longer packets vanish).
     #[arg(required = true, value_parser = parse_link)]
     links: Vec<LinkSpec>,
     /// Put this link, counted from 0, behind NAT. May be given again.
@@ -77,6 +77,7 @@ pub(super) fn parse_link(text: &str) -> Result<LinkSpec> {
             "queue" => link.queue_ms(number),
             "jitter" => link.jitter_ms(number),
             "mtu" => link.mtu(number as u32),
+            "longest" => link.longest(number as u32),
             "up" => {
                 up = Some(number);
                 link
@@ -89,7 +90,9 @@ pub(super) fn parse_link(text: &str) -> Result<LinkSpec> {
                 run = Some(number);
                 link
             }
-            _ => anyhow::bail!("{key:?} is none of rate, up, delay, queue, jitter, reorder, loss, run, mtu"),
+            _ => anyhow::bail!(
+                "{key:?} is none of rate, up, delay, queue, jitter, reorder, loss, run, mtu, longest"
+            ),
         };
     }
     if let Some(up) = up {
@@ -109,8 +112,8 @@ mod tests {
 
     #[test]
     fn links_are_read_from_words() {
-        let link = parse_link("rate=100,up=40,delay=30,loss=1,mtu=1492").unwrap();
-        let meant = LinkSpec::mbit(100.0).delay_ms(30.0).loss(0.01).mtu(1_492);
+        let link = parse_link("rate=100,up=40,delay=30,loss=1,mtu=1492,longest=1400").unwrap();
+        let meant = LinkSpec::mbit(100.0).delay_ms(30.0).loss(0.01).mtu(1_492).longest(1_400);
         assert_eq!(link, meant.up(|up| up.rate_bps = 40_000_000));
         let errors = ["speed=1", "rate=x", "rate", "delay=-1", "run=8"];
         assert!(errors.iter().all(|text| parse_link(text).is_err()));

@@ -439,7 +439,7 @@ mod tests {
         run.path_mtu.set_longest(1392);
         assert_eq!((run.go(|_| true), run.path_mtu.news()), (1392, None));
         run.path_mtu.set_longest(1472);
-        assert_eq!((run.path_mtu.limit(), run.go(|_| true)), (1372, 1472));
+        assert_eq!((run.path_mtu.limit(), run.go(|_| true)), (1392, 1472));
     }
 
     #[test]
