@@ -64,6 +64,11 @@ impl LinkSpec {
         self.both(|c| c.loss = Loss::Burst(GilbertElliott::with_runs(share, run)))
     }
 
+    /// Lets longer IP packets vanish without a word, though the interfaces' MTU is another.
+    pub fn longest(self, bytes: u32) -> Self {
+        self.both(|c| c.longest = Some(bytes))
+    }
+
     /// The MTU, at least 1,280 as IPv6 wants it.
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = mtu.max(1_280);
@@ -111,6 +116,7 @@ impl FromStr for LinkSpec {
                 "queue" => link.queue_ms(number),
                 "jitter" => link.jitter_ms(number),
                 "mtu" => link.mtu(number as u32),
+                "longest" => link.longest(number as u32),
                 "up" => {
                     up = Some(number);
                     link
@@ -124,7 +130,7 @@ impl FromStr for LinkSpec {
                     link
                 }
                 _ => anyhow::bail!(
-                    "{key:?} is none of rate, up, delay, queue, jitter, reorder, loss, run, mtu"
+                    "{key:?} is none of rate, up, delay, queue, jitter, reorder, loss, run, mtu, longest"
                 ),
             };
         }

@@ -80,6 +80,8 @@ impl Page {
         self.line("local", &link.local.iter().map(ToString::to_string).collect::<Vec<_>>());
         self.line("remote", &link.remote.iter().map(ToString::to_string).collect::<Vec<_>>());
 
+        let path = link.path_mtu_bytes.map(|bytes| format!("MTU {bytes}, search: {}", link.path_mtu_state));
+        self.line("path", &path.into_iter().collect::<Vec<_>>());
         let mut rtt: Vec<String> = link.srtt_ms.map(milliseconds).into_iter().collect();
         rtt.extend(link.min_rtt_ms.map(|ms| format!("min {}", milliseconds(ms))));
         self.line("round trip", &rtt);

@@ -28,7 +28,7 @@ use super::session::protection::{Manner, Sealed, Verified};
 use super::session::{Handshaken, KeyRing, Session};
 use super::snapshot;
 use super::units::{Instant, LinkId};
-use super::wire::{Ack, HandshakeHead, Kind, Probe};
+use super::wire::{Ack, HEADER_LEN, HandshakeHead, Kind, Probe, read_path_reply};
 
 /// A new try to begin a session comes after this …
 const RETRY: Duration = Duration::from_secs(1);
@@ -84,6 +84,10 @@ pub struct PortalConfig {
     pub buffer_size: usize,
     /// Inner headers are sent compressed. What the peer compressed is understood in any case.
     pub compression: bool,
+    /// Length of datagram that the links are assumed to carry until they show it.
+    pub assumed_datagram: u16,
+    /// Longest that the interface's MTU may become.
+    pub max_mtu: u16,
 }
 
 /// A whole portal. See the module for the calling contract.
@@ -134,6 +138,8 @@ impl Portal {
         let instance = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
         let mut bucket_seed = [0; 16];
         bucket_seed.copy_from_slice(&seed[..16]);
+        let overhead = (HEADER_LEN + config.manner.footer_len()) as u16;
+        let mtu = config.assumed_datagram.saturating_sub(overhead);
         Self {
             ring: ArcSwap::default(),
             session: Mutex::new(SessionRoom {
@@ -151,6 +157,7 @@ impl Portal {
                 now,
                 config.buffer_size,
                 config.manner.footer_len(),
+                (mtu, config.max_mtu),
                 config.compression,
                 bucket_seed,
             )),
@@ -177,10 +184,10 @@ impl Portal {
         let mut outbound = self.outbound();
         let first = bounced.len();
         outbound.enqueue(now, packets, bounced);
-        let mtu = outbound.mtu();
+        let longest = outbound.longest();
         let mut i = first;
         while i < bounced.len() {
-            if icmp::too_big(&mut bounced[i], mtu) {
+            if icmp::too_big(&mut bounced[i], longest) {
                 i += 1;
             } else {
                 outbound.give_back(bounced.swap_remove(i));
@@ -330,7 +337,9 @@ impl Portal {
             outbound.on_received(now, arrival.socket, arrival.source, heard);
         }
         acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
-        self.settle(now, &outbound)
+        let ready = self.settle(now, &outbound);
+        self.bounce(outbound, sink);
+        ready
     }
 
     /// Hands packets to the interface. Its lock is taken before that of the receiving half is given up, so
@@ -356,6 +365,22 @@ impl Portal {
             let mut inbound = self.inbound();
             held.into_iter().for_each(|packet| inbound.give_back(packet));
         }
+    }
+
+    /// Tells the senders of packets that were taken and that the links do not carry any more.
+    fn bounce(&self, mut outbound: MutexGuard<'_, Outbound>, sink: Sink<'_>) {
+        let mut stranded = outbound.take_stranded();
+        if stranded.is_empty() {
+            return;
+        }
+        let longest = outbound.longest();
+        drop(outbound);
+        for packet in &mut stranded {
+            if icmp::too_big(packet, longest) {
+                sink(packet.bytes());
+            }
+        }
+        self.give_back(stranded.into_iter());
     }
 
     /// A fresh datagram that is no data. Gives the link that it belongs to.
@@ -385,6 +410,17 @@ impl Portal {
                 let reply = Probe::read(fresh.body).ok_or(Discard::Malformed)?;
                 let link = self.join(now, arrival, fresh, &reply)?;
                 self.outbound().on_probe_reply(now, link, reply);
+                Ok(link)
+            }
+            Kind::PathProbe => {
+                let link = fresh.link.ok_or(Discard::UnknownLink)?;
+                self.outbound().on_path_probe(link, fresh.body.len());
+                Ok(link)
+            }
+            Kind::PathReply => {
+                let link = fresh.link.ok_or(Discard::UnknownLink)?;
+                let len = read_path_reply(fresh.body).ok_or(Discard::Malformed)?;
+                self.outbound().on_path_reply(now, link, len);
                 Ok(link)
             }
             Kind::Close => {
@@ -439,7 +475,7 @@ impl Portal {
         let link = outbound.add_link(now, config).ok_or(Discard::UnknownLink)?;
         listener.links.push(link);
         let shorter_header = if arrival.source.is_ipv4() { V4_SAVES } else { 0 };
-        let max_datagram = listener.max_datagram + shorter_header;
+        let max_datagram = listener.max_datagram.saturating_add(shorter_header);
         outbound.open(now, link, arrival.socket, Some(arrival.source), max_datagram);
         Ok(link)
     }
@@ -569,7 +605,9 @@ impl Portal {
         let mut outbound = self.outbound();
         outbound.on_timeout(now);
         acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
-        self.settle(now, &outbound)
+        let ready = self.settle(now, &outbound);
+        self.bounce(outbound, sink);
+        ready
     }
 
     /// Forgets the links that the peer opened and left long ago. To be called now and then.
@@ -621,7 +659,7 @@ impl Portal {
         self.outbound().take_events()
     }
 
-    /// Longest inner packet that every link carries.
+    /// MTU that the interface is to have.
     pub fn mtu(&self) -> u16 {
         self.outbound().mtu()
     }

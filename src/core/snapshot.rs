@@ -98,6 +98,10 @@ pub struct Link {
     pub metric: u32,
     /// Congestion control of a UDP link (`newreno`, `none`); `kernel` for TCP.
     pub congestion_control: String,
+    /// Longest IP packet that the path is known to carry away from here, bytes; `None` for a stream.
+    pub path_mtu_bytes: Option<u32>,
+    /// The search for it: `base`, `searching`, `complete`, `confirming`; or `stream`.
+    pub path_mtu_state: String,
     /// Smoothed round-trip time, milliseconds.
     pub srtt_ms: Option<f64>,
     /// Smallest recent round-trip time, milliseconds.

@@ -26,8 +26,10 @@ pub const VERSION: u8 = 1;
 pub const HEADER_LEN: usize = 20;
 /// Length of the head of a handshake datagram, see [`HandshakeHead`].
 pub const HANDSHAKE_HEAD_LEN: usize = 4;
-/// Length of [`Probe`] on the wire; a probe may be padded behind it.
+/// Length of [`Probe`] on the wire.
 pub const PROBE_LEN: usize = 8;
+/// Length of the body of a [`Kind::PathReply`].
+pub const PATH_REPLY_LEN: usize = 2;
 /// Length of an [`Ack`] without its bitmap.
 pub const ACK_FIXED_LEN: usize = 8;
 /// Most words of 32 sequence numbers in the bitmap of an [`Ack`].
@@ -71,6 +73,11 @@ pub enum Kind {
     Handshake = 6,
     /// The sender stops; no body.
     Close = 7,
+    /// Zeroes up to the length of datagram that the path may carry. Not acknowledged, lest the loss of one that it
+    /// does not carry be taken for congestion; asks for a [`Kind::PathReply`].
+    PathProbe = 8,
+    /// Answer to a path probe: its length as it arrived, the whole datagram, 2 bytes.
+    PathReply = 9,
 }
 
 impl Kind {
@@ -82,6 +89,8 @@ impl Kind {
             4 => Self::ProbeReply,
             6 => Self::Handshake,
             7 => Self::Close,
+            8 => Self::PathProbe,
+            9 => Self::PathReply,
             _ => return None,
         })
     }
@@ -226,7 +235,7 @@ pub struct Probe {
     pub to: Option<u8>,
     /// The link's metric at the sender.
     pub metric: u8,
-    /// Longest datagram the sender's interface carries on this link (IP payload and UDP header excluded).
+    /// Longest datagram that the sender's interface carries on this link (IP and UDP headers excluded).
     pub max_datagram: u16,
 }
 
@@ -240,7 +249,7 @@ impl Probe {
         [id0, id1, self.to.unwrap_or(Self::UNKNOWN), self.metric, size0, size1, 0, 0]
     }
 
-    /// Reads the body; padding may follow.
+    /// Reads the body.
     pub fn read(body: &[u8]) -> Option<Self> {
         let bytes: &[u8; PROBE_LEN] = body.first_chunk()?;
         let to = match bytes[2] {
@@ -330,6 +339,11 @@ impl Ack {
     }
 }
 
+/// Reads the body of a [`Kind::PathReply`].
+pub fn read_path_reply(body: &[u8]) -> Option<u16> {
+    body.first_chunk().map(|length| u16::from_be_bytes(*length))
+}
+
 fn read_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
@@ -345,7 +359,9 @@ mod tests {
             Just(Kind::Ack),
             Just(Kind::Probe),
             Just(Kind::ProbeReply),
-            Just(Kind::Close)
+            Just(Kind::Close),
+            Just(Kind::PathProbe),
+            Just(Kind::PathReply)
         ]
     }
 
@@ -388,6 +404,11 @@ mod tests {
         }
 
         #[test]
+        fn path_reply_round_trip(length: u16) {
+            prop_assert_eq!(read_path_reply(&length.to_be_bytes()), Some(length));
+        }
+
+        #[test]
         fn ack_round_trip(largest: u32, delay: u16, ce: u16, missing in proptest::collection::btree_set(1u64..=2048, 0..200)) {
             let words = missing.last().map_or(1, |last| last.div_ceil(32)) as u8;
             let mut ack = Ack { largest, delay, ce, words, nack: [0; ACK_MAX_WORDS] };
@@ -405,7 +426,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = (Kind::of(&bytes), Header::read(&bytes), HandshakeHead::read(&bytes), Probe::read(&bytes), Ack::read(&bytes));
+            let _ = (Kind::of(&bytes), Header::read(&bytes), HandshakeHead::read(&bytes), Probe::read(&bytes), Ack::read(&bytes), read_path_reply(&bytes));
         }
     }
 }

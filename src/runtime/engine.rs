@@ -475,6 +475,8 @@ impl FlowSocket {
                         Ok(sent) => cargo.sent += sent,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        // The interface does not carry it: lost, as further on the path; the rest is not.
+                        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => cargo.sent += 1,
                         Err(error) => return Err(error),
                     }
                 }

@@ -3,12 +3,25 @@
 use std::io;
 use std::net::IpAddr;
 
+use nix::sys::socket::SockaddrStorage;
+
 #[cfg(target_os = "linux")]
 pub(super) use linux::Interfaces;
 
 /// Number of the interface of that name; `None` if there is none.
 pub(super) fn index_of(name: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(name).ok()
+}
+
+/// MTU of the interface that has this address.
+pub(super) fn mtu_of_address(address: IpAddr) -> Option<u16> {
+    let mut interfaces = nix::ifaddrs::getifaddrs().ok()?;
+    let has = |found: &SockaddrStorage| match address {
+        IpAddr::V4(v4) => found.as_sockaddr_in().is_some_and(|found| found.ip() == v4),
+        IpAddr::V6(v6) => found.as_sockaddr_in6().is_some_and(|found| found.ip() == v6),
+    };
+    let interface = interfaces.find(|interface| interface.address.as_ref().is_some_and(has))?;
+    super::sys::interface_mtu(&interface.interface_name)
 }
 
 #[cfg(target_os = "linux")]

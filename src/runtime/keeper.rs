@@ -14,13 +14,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::clock;
 use super::engine::{Engine, Flow};
-use super::interface::index_of;
+use super::interface::{index_of, mtu_of_address};
 use super::sys::interface_mtu;
 use super::tcp::{self, TcpFlow};
-use super::udp::{Local, UdpSocket, path_mtu};
+use super::udp::{self, Local, UdpSocket};
 use crate::config::{CongestionControl, Method, Peer, Remote, RemoteHost};
 use crate::core::outbound::congestion::Algorithm;
-use crate::core::outbound::{LinkConfig, SocketId};
+use crate::core::outbound::{LinkConfig, STREAM, SocketId};
 use crate::core::snapshot;
 use crate::core::units::LinkId;
 
@@ -43,8 +43,6 @@ const ETHERNET: u16 = 1500;
 const IPV4_HEADER: u16 = 20;
 const IPV6_HEADER: u16 = 40;
 const UDP_HEADER: u16 = 8;
-/// TCP header with the timestamps option, and the length of a record.
-const TCP_HEADER: u16 = 20 + 12 + 2;
 
 /// Who keeps the links open.
 pub(super) struct Keeper {
@@ -237,7 +235,7 @@ impl Section {
         let socket = self.keeper.open_udp(&local, Some(address)).map_err(|error| self.explain(error))?;
         let mut failures = self.hold(socket, false);
         loop {
-            self.open(socket, address, max_datagram(&local, address, UDP_HEADER));
+            self.open(socket, address, max_datagram(&local, address));
             let moved = async {
                 loop {
                     sleep(RESOLVE_AGAIN).await;
@@ -267,7 +265,7 @@ impl Section {
         let flow = TcpFlow::new(stream.into_std()?, address)?;
         let socket = self.keeper.engine.add_socket(Flow::Tcp(flow))?;
         let mut failures = self.hold(socket, false);
-        self.open(socket, address, max_datagram(&local, address, TCP_HEADER));
+        self.open(socket, address, STREAM);
         Err(self.failure(&mut failures).await)
     }
 
@@ -275,7 +273,9 @@ impl Section {
         let local = self.local();
         let socket = self.keeper.open_udp(&local, None).map_err(|error| self.explain(error))?;
         let mut failures = self.hold(socket, true);
-        self.listen(socket, &local, UDP_HEADER);
+        // The path to the peer is not known yet: it tells its side's limit, the interface gives ours.
+        let mtu = local.interface.as_deref().and_then(interface_mtu).unwrap_or(ETHERNET);
+        self.listen(socket, mtu.saturating_sub(IPV6_HEADER + UDP_HEADER));
         Err(self.failure(&mut failures).await)
     }
 
@@ -294,7 +294,7 @@ impl Section {
                     let flow = TcpFlow::new(stream.into_std()?, peer)?;
                     let socket = self.keeper.engine.add_socket(Flow::Tcp(flow))?;
                     let mut failures = self.hold(socket, true);
-                    self.listen(socket, &local, TCP_HEADER);
+                    self.listen(socket, STREAM);
                     let keeper = Arc::clone(&self.keeper);
                     let state = Arc::clone(&self.state);
                     connections.spawn(async move {
@@ -331,11 +331,8 @@ impl Section {
         }
     }
 
-    fn listen(&self, socket: SocketId, local: &Local, header: u16) {
-        // The path to the peer is not known yet: it tells its side's limit, the interface gives ours.
-        let mtu = local.interface.as_deref().and_then(interface_mtu).unwrap_or(ETHERNET);
-        let config = link_config(&self.peer);
-        self.keeper.engine.portal.listen(socket, config, mtu.saturating_sub(IPV6_HEADER + header));
+    fn listen(&self, socket: SocketId, max_datagram: u16) {
+        self.keeper.engine.portal.listen(socket, link_config(&self.peer), max_datagram);
         if let (Method::Udp, Some(address)) =
             (self.peer.method, self.keeper.engine.socket(socket).and_then(|socket| socket.local()))
         {
@@ -441,10 +438,29 @@ async fn resolve(remote: &Remote, v6: Option<bool>) -> io::Result<SocketAddr> {
     })
 }
 
-/// Longest datagram on the path to `remote`.
-fn max_datagram(local: &Local, remote: SocketAddr, header: u16) -> u16 {
+/// Longest datagram that the interface carries on the way to `remote`.
+fn max_datagram(local: &Local, remote: SocketAddr) -> u16 {
+    let mtu = match &local.interface {
+        Some(interface) => interface_mtu(interface),
+        None => udp::source_towards(local, remote).and_then(mtu_of_address),
+    };
     let ip = if remote.is_ipv6() { IPV6_HEADER } else { IPV4_HEADER };
-    path_mtu(local, remote).unwrap_or(ETHERNET).saturating_sub(ip + header)
+    mtu.unwrap_or(ETHERNET).saturating_sub(ip + UDP_HEADER)
+}
+
+/// What a section's links probably carry, as far as it says.
+pub(super) fn assumed_datagram(peer: &Peer) -> u16 {
+    let remote = peer.remote.as_ref().map(|remote| &remote.host);
+    let v6 = match (remote, peer.local_address) {
+        (Some(RemoteHost::Address(remote)), _) => remote.is_ipv6(),
+        (_, local) => local.is_some_and(|local| local.is_ipv6()),
+    };
+    let ip = if v6 { IPV6_HEADER } else { IPV4_HEADER };
+    let mtu = peer.interface.as_ref().and_then(|interface| interface_mtu(interface.as_str()));
+    match peer.method {
+        Method::Udp => mtu.unwrap_or(ETHERNET).saturating_sub(ip + UDP_HEADER),
+        Method::Tcp => STREAM,
+    }
 }
 
 fn link_config(peer: &Peer) -> LinkConfig {

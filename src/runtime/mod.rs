@@ -34,6 +34,8 @@ use crate::core::units::Instant;
 
 /// Longest inner packet while the MTU follows from the links: two KiB hold an Ethernet packet.
 const BUFFER_SIZE: usize = 2048;
+/// Highest MTU that follows from the links: no network behind the portals has use for more than Ethernet's.
+const MAX_MTU: u16 = 1500;
 /// How often links that the peer left are looked for.
 const TIDY: Duration = Duration::from_secs(30);
 
@@ -59,7 +61,6 @@ pub struct Runtime {
     index: u32,
     name: InterfaceName,
     config: Mutex<Config>,
-    mtu: Mutex<u16>,
     started: Instant,
 }
 
@@ -74,14 +75,11 @@ impl Runtime {
     ///
     /// If the interface cannot be made or addressed; nothing is left behind then.
     pub async fn start(name: &InterfaceName, config: Config) -> Result<(Self, Notices), RuntimeError> {
-        let fixed = match config.host.mtu {
-            Mtu::Auto => None,
-            Mtu::Fixed(mtu) => Some(mtu),
-        };
-        let buffer_size = fixed.map_or(BUFFER_SIZE, |mtu| usize::from(mtu).max(BUFFER_SIZE));
+        let portal_config = portal_config(&config);
+        let buffer_size = portal_config.buffer_size;
         let now = clock::now();
-        let portal = Portal::new(now, &portal_config(&config, buffer_size), &mut SystemEntropy);
-        let mtu = fixed.unwrap_or_else(|| portal.mtu());
+        let portal = Portal::new(now, &portal_config, &mut SystemEntropy);
+        let mtu = fixed_mtu(&config).unwrap_or_else(|| portal.mtu());
         let tun = Tun::create(name.as_str(), mtu, buffer_size).map_err(|error| explain_tun(name, &error))?;
         let failed = |what: &str, error: &dyn fmt::Display| RuntimeError(format!("cannot {what}: {error}"));
         let index = tun.index().map_err(|error| failed("find the new interface", &error))?;
@@ -105,7 +103,6 @@ impl Runtime {
             index,
             name: name.clone(),
             config: Mutex::new(config),
-            mtu: Mutex::new(mtu),
             started: now,
         };
         Ok((runtime, Notices(notices)))
@@ -132,18 +129,13 @@ impl Runtime {
     /// Logs what happened and lets the interface's MTU follow.
     async fn tell_news(&self) {
         self.engine.news_taken();
+        let fixed = fixed_mtu(&lock(&self.config));
         for event in self.engine.portal.take_events() {
             log(&event);
-        }
-        let wanted = match lock(&self.config).host.mtu {
-            Mtu::Auto => self.engine.portal.mtu(),
-            Mtu::Fixed(_) => return,
-        };
-        let before = std::mem::replace(&mut *lock(&self.mtu), wanted);
-        if before != wanted {
-            tracing::info!("MTU {before} -> {wanted}: what the links carry");
-            if let Err(error) = self.interfaces.up(self.index, wanted).await {
-                tracing::warn!("cannot set the MTU to {wanted}: {error}");
+            if let (Event::Mtu { to, .. }, None) = (&event, fixed)
+                && let Err(error) = self.interfaces.up(self.index, *to).await
+            {
+                tracing::warn!("cannot set the MTU to {to}: {error}");
             }
         }
     }
@@ -192,7 +184,9 @@ impl Runtime {
         snapshot.interface = self.name.to_string();
         snapshot.version = env!("CARGO_PKG_VERSION").to_owned();
         snapshot.uptime_seconds = now.since(self.started).as_secs_f64();
-        snapshot.mtu = (*lock(&self.mtu)).into();
+        if let Some(mtu) = fixed_mtu(&lock(&self.config)) {
+            snapshot.mtu = mtu.into();
+        }
         let undelivered = self.engine.undelivered.load(Ordering::Relaxed);
         if undelivered > 0 {
             snapshot.discards.insert("undelivered".to_owned(), undelivered);
@@ -233,13 +227,30 @@ fn same_link(one: &Peer, other: &Peer) -> bool {
     Peer { section: other.section, ..one.clone() } == *other
 }
 
-fn portal_config(config: &Config, buffer_size: usize) -> PortalConfig {
+/// The interface's MTU, if the configuration says it.
+fn fixed_mtu(config: &Config) -> Option<u16> {
+    match config.host.mtu {
+        Mtu::Auto => None,
+        Mtu::Fixed(mtu) => Some(mtu),
+    }
+}
+
+fn portal_config(config: &Config) -> PortalConfig {
     let manner = match config.host.protection {
         Protection::Mac { .. } => Manner::Mac,
         Protection::None { .. } => Manner::None,
     };
     let psk = config.host.protection.key().map_or([0; 32], |key| *key.as_bytes());
-    PortalConfig { psk, manner, buffer_size, compression: config.host.compression }
+    let max_mtu = fixed_mtu(config).unwrap_or(MAX_MTU);
+    let assumed = config.peers.iter().map(keeper::assumed_datagram).min();
+    PortalConfig {
+        psk,
+        manner,
+        buffer_size: BUFFER_SIZE.max(max_mtu.into()),
+        assumed_datagram: assumed.filter(|_| fixed_mtu(config).is_none()).unwrap_or(u16::MAX),
+        max_mtu,
+        compression: config.host.compression,
+    }
 }
 
 fn explain_tun(name: &InterfaceName, error: &::tun::Error) -> RuntimeError {
@@ -275,6 +286,10 @@ fn log(event: &Event) {
         Event::Moved { link, name, remote } => {
             tracing::info!("link {} {name}: the other portal is at {remote} now", link.0 + 1);
         }
+        Event::PathMtu { link, name, from, to } => {
+            tracing::info!("link {} {name}: path MTU {from} -> {to}", link.0 + 1);
+        }
+        Event::Mtu { from, to } => tracing::info!("MTU {from} -> {to}: what the links carry"),
         Event::Joined => tracing::info!("session with the other portal established"),
         Event::PeerClosed => tracing::info!("the other portal stopped"),
         Event::Trouble(trouble) => tracing::warn!("no session: {trouble}"),

@@ -1,25 +1,47 @@
 //! Socket options that no crate wraps.
 #![allow(unsafe_code)]
 
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// MTU of the path of a connected socket.
+/// The options, and their values, by which a socket neither fragments nor heeds what ICMP says of the path.
 #[cfg(target_os = "linux")]
-pub(super) fn connected_mtu(socket: BorrowedFd<'_>, ipv6: bool) -> Option<u16> {
-    let (level, name) =
-        if ipv6 { (libc::IPPROTO_IPV6, libc::IPV6_MTU) } else { (libc::IPPROTO_IP, libc::IP_MTU) };
-    let mut mtu: libc::c_int = 0;
-    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes, the size of `mtu`, and both outlive the call.
-    let result = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, name, std::ptr::from_mut(&mut mtu).cast(), &mut len)
-    };
-    if result == 0 { u16::try_from(mtu.min(u16::MAX.into())).ok() } else { None }
+const WHOLE_V4: (libc::c_int, libc::c_int) = (libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
+#[cfg(target_os = "linux")]
+const WHOLE_V6: (libc::c_int, libc::c_int) = (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE);
+#[cfg(not(target_os = "linux"))]
+const WHOLE_V4: (libc::c_int, libc::c_int) = (libc::IP_DONTFRAG, 1);
+#[cfg(not(target_os = "linux"))]
+const WHOLE_V6: (libc::c_int, libc::c_int) = (libc::IPV6_DONTFRAG, 1);
+
+/// Lets the datagrams of a socket leave whole or not at all: the portals find out by themselves what a path carries.
+pub(super) fn never_fragment(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
+    if ipv6 {
+        set_option(socket, libc::IPPROTO_IPV6, WHOLE_V6)?;
+    }
+    // A socket of IPv6 may carry IPv4, for which only Linux lets it have the option.
+    if !ipv6 || cfg!(target_os = "linux") {
+        set_option(socket, libc::IPPROTO_IP, WHOLE_V4)?;
+    }
+    Ok(())
 }
 
-#[cfg(not(target_os = "linux"))]
-pub(super) fn connected_mtu(_: BorrowedFd<'_>, _: bool) -> Option<u16> {
-    None
+fn set_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    (name, value): (libc::c_int, libc::c_int),
+) -> io::Result<()> {
+    // SAFETY: the options used here take an int, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(&value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// MTU of an interface.
@@ -46,23 +68,9 @@ pub(super) fn interface_mtu(_: &str) -> Option<u16> {
 }
 
 /// Lets at most `bytes` of a TCP connection wait unsent in the kernel.
-pub(super) fn limit_unsent(socket: BorrowedFd<'_>, bytes: u32) -> std::io::Result<()> {
+pub(super) fn limit_unsent(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "macos"))]
-    {
-        // SAFETY: the option takes an int of that size, which outlives the call.
-        let result = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_NOTSENT_LOWAT,
-                std::ptr::from_ref(&bytes).cast(),
-                size_of::<u32>() as libc::socklen_t,
-            )
-        };
-        if result != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-    }
+    set_option(socket, libc::IPPROTO_TCP, (libc::TCP_NOTSENT_LOWAT, bytes as libc::c_int))?;
     let _ = (socket, bytes);
     Ok(())
 }

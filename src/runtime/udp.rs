@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::mmsg;
+use super::{mmsg, sys};
 use crate::core::outbound::Train;
 
 /// Kernel buffers: room for 100 ms at 300 Mbit/s, so that a late thread loses nothing.
@@ -90,6 +90,7 @@ impl UdpSocket {
         let socket = bound(local, remote, Type::DGRAM, Protocol::UDP)?;
         grow_buffers(&socket);
         let ipv6 = socket.domain()? == Domain::IPV6;
+        sys::never_fragment(socket.as_fd(), ipv6)?;
         Ok(Self { socket, ipv6 })
     }
 
@@ -139,10 +140,10 @@ fn grow_buffers(socket: &Socket) {
     let _ = socket.set_send_buffer_size(BUFFER);
 }
 
-/// The MTU of the path to `remote` as the kernel knows it now, from the interface or what routers told.
-pub(super) fn path_mtu(local: &Local, remote: SocketAddr) -> Option<u16> {
+/// The address from which the kernel would send to `remote` now.
+pub(super) fn source_towards(local: &Local, remote: SocketAddr) -> Option<IpAddr> {
     let probe = Local { port: 0, ..local.clone() };
     let socket = bound(&probe, Some(remote), Type::DGRAM, Protocol::UDP).ok()?;
     socket.connect(&remote.into()).ok()?;
-    super::sys::connected_mtu(socket.as_fd(), remote.is_ipv6())
+    Some(socket.local_addr().ok()?.as_socket()?.ip())
 }

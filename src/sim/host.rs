@@ -7,6 +7,7 @@ use super::End;
 use super::net::{LISTENER, Net};
 use super::rng::Rng;
 use super::traffic::FULL;
+use super::traffic::packet::too_big;
 use super::wire::Datagram;
 use crate::core::discard::Discards;
 use crate::core::outbound::congestion::Algorithm;
@@ -89,6 +90,8 @@ pub struct Host {
     pub restarts: u32,
     /// Packets that the portal sent back as too long.
     pub bounced: u64,
+    /// The conversations that they belonged to, and what may pass, until those are told.
+    pub too_big: Vec<(u16, u16)>,
     /// Buffers that the host holds.
     pub spare: Vec<Packet>,
     /// What was received in vain.
@@ -126,6 +129,7 @@ impl Host {
             timeouts: 0,
             restarts: 0,
             bounced: 0,
+            too_big: Vec::new(),
             spare: Vec::new(),
             discards: Discards::default(),
             tun: VecDeque::new(),
@@ -157,6 +161,8 @@ impl Host {
             manner: setup.manner,
             buffer_size: BUFFER_SIZE,
             compression: setup.compression,
+            assumed_datagram: setup.max_datagram,
+            max_mtu: 1_500,
         };
         let portal = Portal::new(local, &config, entropy);
         let link = |i: usize| LinkConfig {
@@ -301,7 +307,7 @@ impl Host {
             packet
         });
         let ready = self.portal.enqueue(local, packets, &mut self.bouncing);
-        self.bounced += self.bouncing.len() as u64;
+        self.too_big.extend(self.bouncing.iter().filter_map(|packet| too_big(packet.bytes())));
         self.portal.give_back(self.bouncing.drain(..));
         ready
     }

@@ -34,7 +34,7 @@ use adversary::{Adversary, Attack};
 use host::{Host, HostSetup};
 use net::{Event, Net};
 use rng::Rng;
-use traffic::packet::Inner;
+use traffic::packet::{Inner, too_big};
 use traffic::{Flow, Load, Offered};
 use wire::{Conditions, Datagram};
 
@@ -298,7 +298,11 @@ impl World {
     ) {
         let (now, flows) = (self.now, &mut self.flows);
         let (mut offered, mut touched) = (Vec::new(), Vec::new());
+        let mut refused = Vec::new();
         let mut sink = |packet: &[u8]| {
+            if let Some(told) = too_big(packet) {
+                return refused.push(told);
+            }
             let inner = Inner::read(packet);
             let inner = inner.unwrap_or_else(|| panic!("a packet of {} bytes was changed", packet.len()));
             let number = usize::from(inner.flow);
@@ -308,6 +312,7 @@ impl World {
             }
         };
         let ready = call(&mut self.hosts[end as usize], now, &mut self.net, &mut sink);
+        self.hosts[end as usize].too_big.extend(refused);
         let across = offered.iter().any(|(at, _)| *at != end);
         self.put(offered);
         self.serve(end, ready);
@@ -353,7 +358,7 @@ impl World {
     }
 
     /// Lets the portal at `end` read, send and tell when it wants to be called.
-    fn serve(&mut self, end: End, ready: u16) {
+    fn serve(&mut self, end: End, mut ready: u16) {
         let (host, flows, now) = (&mut self.hosts[end as usize], &mut self.flows, self.now);
         if host.asleep {
             return;
@@ -361,10 +366,18 @@ impl World {
         let greedy = flows.iter().filter(|flow| flow.from == end && matches!(flow.load, Load::Bulk { .. }));
         let share = greedy.count().max(1);
         let mut offered = Vec::new();
-        host.serve(now, &mut self.net, ready, &mut |room, tun: &mut VecDeque<Vec<u8>>| {
-            flows.iter_mut().for_each(|flow| flow.refill(now, end, room.div_ceil(share), &mut offered));
-            tun.extend(offered.drain(..).map(|(_, packet)| packet));
-        });
+        loop {
+            host.bounced += host.too_big.len() as u64;
+            host.too_big.drain(..).for_each(|(flow, mtu)| flows[usize::from(flow)].on_too_big(mtu));
+            host.serve(now, &mut self.net, ready, &mut |room, tun: &mut VecDeque<Vec<u8>>| {
+                flows.iter_mut().for_each(|flow| flow.refill(now, end, room.div_ceil(share), &mut offered));
+                tun.extend(offered.drain(..).map(|(_, packet)| packet));
+            });
+            if host.too_big.is_empty() {
+                break;
+            }
+            ready = 0;
+        }
     }
 
     // Invariants.

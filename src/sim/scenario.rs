@@ -10,6 +10,7 @@ use super::adversary::Attack;
 use super::traffic::{FULL, Load};
 use super::wire::{Conditions, OUTER_HEADERS};
 use super::{End, Setup, World};
+use crate::core::outbound::Event;
 use crate::core::session::protection::Manner;
 use crate::core::wire::HEADER_LEN;
 
@@ -108,6 +109,12 @@ pub enum Measure {
     Compressed(End),
     /// Bytes of inner packets that the hosts of this end got through, to each byte that it sent.
     Efficiency(End),
+    /// MTU of an end's interface.
+    Mtu(End),
+    /// Changes of it so far.
+    MtuChanges(End),
+    /// Longest IP packet that the local end knows a path to carry away from it.
+    PathMtu(usize),
 }
 
 /// What a measure is held against.
@@ -270,6 +277,16 @@ impl World {
             Measure::Efficiency(from) => {
                 let paths = 0..self.net.paths.len();
                 self.goodput(from) / paths.map(|path| self.measure(Measure::Carried(from, path))).sum::<f64>()
+            }
+            Measure::Mtu(end) => self.hosts[end as usize].portal.mtu().into(),
+            Measure::MtuChanges(end) => {
+                let events = self.hosts[end as usize].events.iter();
+                events.filter(|(_, event)| matches!(event, Event::Mtu { .. })).count() as f64
+            }
+            Measure::PathMtu(path) => {
+                let snapshot = self.snapshot(End::Local);
+                let link = snapshot.links.get(path).and_then(|link| link.path_mtu_bytes);
+                link.map_or(f64::INFINITY, f64::from)
             }
         }
     }

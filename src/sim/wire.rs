@@ -106,6 +106,11 @@ impl Conditions {
         Self { duplicate, ..self }
     }
 
+    /// With IP packets of at most so many bytes; longer ones vanish without a word.
+    pub fn mtu(self, mtu: usize) -> Self {
+        Self { max_datagram: mtu - OUTER_HEADERS, ..self }
+    }
+
     fn queue_limit(&self) -> u64 {
         self.queue.unwrap_or_else(|| self.rate.bytes_in(QUEUE_TIME).max(QUEUE_MIN))
     }

@@ -14,7 +14,7 @@ use evaluation::wan::Direction;
 pub(crate) struct Arguments {
     /// A link: words joined by commas, from rate=50 (Mbit/s), up=10 (Mbit/s from the local
     /// portal), delay=20 (ms, one way), queue=100 (ms), jitter=5 (ms), reorder, loss=1 (%),
-    /// run=8 (packets in a burst of loss), mtu=1500.
+    /// run=8 (packets in a burst of loss), mtu=1500, longest=1400 (longer packets vanish).
     #[arg(required = true)]
     links: Vec<LinkSpec>,
     /// Put this link, counted from 0, behind NAT. May be given again.

@@ -20,6 +20,9 @@ pub struct Conditions {
     pub reorder: bool,
     /// What is lost on the wire, after having taken its share of the rate.
     pub loss: Loss,
+    /// Longer IP packets, in bytes, vanish without an ICMP error; `None` if all pass. Unlike the interfaces' MTU,
+    /// nobody at either end knows of it.
+    pub longest: Option<u32>,
     /// A silent black hole: everything that enters and everything under way is lost, while the
     /// interfaces stay up.
     pub cut: bool,
@@ -35,6 +38,7 @@ impl Conditions {
             jitter: Duration::ZERO,
             reorder: false,
             loss: Loss::None,
+            longest: None,
             cut: false,
         }
     }

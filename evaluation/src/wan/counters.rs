@@ -17,6 +17,8 @@ pub struct Counters {
     pub dropped_loss: u64,
     /// Packets that went into the black hole of a cut or missed a carrier.
     pub dropped_cut: u64,
+    /// Packets that were too long for the wire.
+    pub dropped_length: u64,
     /// Packets that the emulator itself could not carry; more than 0 spoils a measurement.
     pub dropped_fault: u64,
     /// Bytes in the queue now.
@@ -34,6 +36,7 @@ impl Counters {
             dropped_queue: self.dropped_queue - earlier.dropped_queue,
             dropped_loss: self.dropped_loss - earlier.dropped_loss,
             dropped_cut: self.dropped_cut - earlier.dropped_cut,
+            dropped_length: self.dropped_length - earlier.dropped_length,
             dropped_fault: self.dropped_fault - earlier.dropped_fault,
             queued_bytes: self.queued_bytes,
             queued_bytes_max: self.queued_bytes_max,
@@ -49,6 +52,7 @@ pub(super) struct Tally {
     dropped_queue: AtomicU64,
     dropped_loss: AtomicU64,
     dropped_cut: AtomicU64,
+    dropped_length: AtomicU64,
     dropped_fault: AtomicU64,
     queued_bytes: AtomicU64,
     queued_bytes_max: AtomicU64,
@@ -60,6 +64,7 @@ pub(super) enum Drop {
     Queue,
     Loss,
     Cut,
+    Length,
     Fault,
 }
 
@@ -78,6 +83,7 @@ impl Tally {
             Drop::Queue => &self.dropped_queue,
             Drop::Loss => &self.dropped_loss,
             Drop::Cut => &self.dropped_cut,
+            Drop::Length => &self.dropped_length,
             Drop::Fault => &self.dropped_fault,
         };
         counter.fetch_add(packets, Ordering::Relaxed);
@@ -96,6 +102,7 @@ impl Tally {
             dropped_queue: get(&self.dropped_queue),
             dropped_loss: get(&self.dropped_loss),
             dropped_cut: get(&self.dropped_cut),
+            dropped_length: get(&self.dropped_length),
             dropped_fault: get(&self.dropped_fault),
             queued_bytes: get(&self.queued_bytes),
             queued_bytes_max: get(&self.queued_bytes_max),

@@ -77,6 +77,8 @@ impl<F> Pipe<F> {
         self.serve(now);
         let drop = if self.conditions.cut {
             Some(Drop::Cut)
+        } else if self.conditions.longest.is_some_and(|longest| length > longest) {
+            Some(Drop::Length)
         } else if self.queued_bytes + u64::from(length) > self.queue_limit {
             Some(Drop::Queue)
         } else {
@@ -269,6 +271,13 @@ mod tests {
         pipe.change(40 * MS, conditions);
         pipe.arrive(40 * MS, 2, 1_500);
         assert_eq!(drain(&mut pipe), [(60 * MS, 2)]);
+    }
+
+    #[test]
+    fn what_is_too_long_vanishes() {
+        let mut pipe = pipe(|c| c.longest = Some(1_400));
+        assert_eq!((pipe.arrive(0, 0, 1_401), pipe.arrive(0, 1, 1_400)), (Some(0), None));
+        assert_eq!(pipe.tally.read().dropped_length, 1);
     }
 
     #[test]

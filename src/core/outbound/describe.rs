@@ -26,6 +26,8 @@ pub(super) fn link(now: Instant, id: LinkId, link: &Link) -> snapshot::Link {
             ("tcp", Algorithm::Unlimited) => "kernel".to_owned(),
             _ => link.sender.controller().name().to_owned(),
         },
+        path_mtu_bytes: link.path_mtu.ip_packet().map(u32::from),
+        path_mtu_state: link.path_mtu.state().to_owned(),
         srtt_ms: measured.then(|| millis(rtt.smoothed())),
         min_rtt_ms: measured.then(|| millis(rtt.min())),
         cwnd_bytes: link.sender.controller().window(),

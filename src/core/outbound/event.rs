@@ -31,6 +31,24 @@ pub enum Event {
         /// The new address.
         remote: SocketAddr,
     },
+    /// The search found that a link's path carries another length than was known.
+    PathMtu {
+        /// Number of the link.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// Longest IP packet before, bytes.
+        from: u16,
+        /// The same now.
+        to: u16,
+    },
+    /// The interface is to have another MTU.
+    Mtu {
+        /// Before, bytes.
+        from: u16,
+        /// From now on.
+        to: u16,
+    },
     /// Keys were agreed on with a portal that has (re)started.
     Joined,
     /// The peer said that it stops.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::congestion::Algorithm;
+use super::path_mtu::PathMtu;
 use super::sender::Sender;
 use crate::core::units::Instant;
 use crate::core::wire::{Ack, Probe};
@@ -33,6 +34,13 @@ const REPLIES_TO_RETURN: u8 = 3;
 const DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// Most probe replies waiting to leave; a peer that asks faster asks in vain.
 const MAX_REPLIES: usize = 4;
+/// What is told as the longest datagram of a stream: any.
+pub const STREAM: u16 = u16::MAX;
+/// IP and UDP headers around a datagram.
+const V4_HEADERS: u16 = 28;
+const V6_HEADERS: u16 = 48;
+/// Length by which trains are measured where datagrams have no limit, or it is not known yet.
+const ASSUMED_DATAGRAM: u16 = 1452;
 
 /// A local socket or connection, numbered by the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,10 +104,10 @@ pub(super) struct Link {
     pub(super) reason: Option<Cow<'static, str>>,
     pub(super) socket: Option<SocketId>,
     pub(super) remote: Option<SocketAddr>,
-    /// Longest datagram that our side carries on it.
-    pub(super) max_datagram: u16,
-    /// The same as the peer told.
-    pub(super) peer_max_datagram: u16,
+    /// Longest datagram that our interface carries on it, or [`STREAM`].
+    max_datagram: u16,
+    /// Longest that gets there.
+    pub(super) path_mtu: PathMtu,
     /// The peer's number of it.
     pub(super) peer_number: Option<u8>,
     /// What the peer told, for a link without a metric of its own.
@@ -120,6 +128,8 @@ pub(super) struct Link {
     pub(super) handshake: Option<Vec<u8>>,
     pub(super) ack: Option<Ack>,
     pub(super) replies: VecDeque<Probe>,
+    /// Length of a path probe of the peer that waits for its answer.
+    pub(super) path_reply: Option<u16>,
     pub(super) close_due: bool,
     pub(super) sent_packets: u64,
     pub(super) sent_bytes: u64,
@@ -129,7 +139,6 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(now: Instant, config: LinkConfig) -> Self {
-        const ASSUMED_DATAGRAM: u16 = 1452;
         let sender = Sender::new(now, config.algorithm, ASSUMED_DATAGRAM.into());
         Self {
             config,
@@ -139,7 +148,7 @@ impl Link {
             socket: None,
             remote: None,
             max_datagram: ASSUMED_DATAGRAM,
-            peer_max_datagram: u16::MAX,
+            path_mtu: PathMtu::new(ASSUMED_DATAGRAM, V4_HEADERS),
             peer_number: None,
             peer_metric: 0,
             sender,
@@ -155,6 +164,7 @@ impl Link {
             handshake: None,
             ack: None,
             replies: VecDeque::new(),
+            path_reply: None,
             close_due: false,
             sent_packets: 0,
             sent_bytes: 0,
@@ -165,11 +175,6 @@ impl Link {
 
     pub(super) fn metric(&self) -> u8 {
         self.config.metric.unwrap_or(self.peer_metric)
-    }
-
-    /// Longest datagram that both sides carry on it.
-    pub(super) fn datagram_limit(&self) -> u16 {
-        self.max_datagram.min(self.peer_max_datagram)
     }
 
     /// Has somewhere to send to.
@@ -186,13 +191,24 @@ impl Link {
         max_datagram: u16,
         session: bool,
     ) -> Option<Change> {
-        (self.socket, self.remote, self.max_datagram) = (Some(socket), remote, max_datagram);
-        self.sender.set_max_datagram(max_datagram.into());
+        if (self.remote, self.max_datagram) != (remote, max_datagram) {
+            self.set_path(remote, max_datagram);
+        }
+        (self.socket, self.remote) = (Some(socket), remote);
         if self.state != State::Down {
             return if session { self.join(now) } else { None };
         }
         (self.probe_at, self.unanswered) = (Some(now), 0);
         None
+    }
+
+    /// It takes another path, of which only the interface's limit is known.
+    fn set_path(&mut self, remote: Option<SocketAddr>, max_datagram: u16) {
+        self.max_datagram = max_datagram;
+        let stream = max_datagram == STREAM;
+        let headers = if remote.is_some_and(|remote| remote.is_ipv6()) { V6_HEADERS } else { V4_HEADERS };
+        self.path_mtu = if stream { PathMtu::stream() } else { PathMtu::new(max_datagram, headers) };
+        self.sender.set_max_datagram(if stream { ASSUMED_DATAGRAM } else { max_datagram }.into());
     }
 
     /// A session began: ask the peer for this link.
@@ -217,6 +233,7 @@ impl Link {
         self.sender.continue_from(0);
         (self.peer_number, self.newest, self.ack) = (None, 0, None);
         self.replies.clear();
+        self.path_reply = None;
         self.join(now)
     }
 
@@ -281,12 +298,13 @@ impl Link {
 
     fn hear(&mut self, probe: Probe) {
         self.peer_metric = probe.metric;
-        self.peer_max_datagram = probe.max_datagram;
+        self.path_mtu.set_longest(self.max_datagram.min(probe.max_datagram));
     }
 
     /// Takes an acknowledgement of what was sent on it.
     pub(super) fn on_ack(&mut self, now: Instant, ack: &Ack) -> Option<Change> {
         let outcome = self.sender.on_ack(now, ack);
+        self.follow_suspicion();
         let news = outcome.acked > 0 && self.state == State::Suspect;
         if news { self.enter(now, State::Up, None) } else { None }
     }
@@ -294,6 +312,8 @@ impl Link {
     /// Handles its timers. `stand_in`: another link is up.
     pub(super) fn on_timeout(&mut self, now: Instant, stand_in: bool) -> Option<Change> {
         let overdue = self.sender.on_timeout(now);
+        self.follow_suspicion();
+        self.path_mtu.on_timeout(now, self.last_received);
         let mut change = None;
         match self.state {
             State::Up if overdue => {
@@ -325,7 +345,48 @@ impl Link {
             _ => None,
         };
         let probe = self.probe_at.filter(|_| !self.probe_due);
-        [self.sender.next_timeout(), by_state, probe].into_iter().flatten().min()
+        let path = self.path_mtu.next_timeout();
+        [self.sender.next_timeout(), by_state, probe, path].into_iter().flatten().min()
+    }
+
+    /// Long datagrams seem not to arrive any more, or do again.
+    fn follow_suspicion(&mut self) {
+        match self.sender.suspicion.verdict(self.path_mtu.limit()) {
+            Some(true) => self.path_mtu.doubt(),
+            Some(false) => self.path_mtu.reassure(),
+            None => {}
+        }
+    }
+
+    /// Longest IP packet of the path before and now, if the search found that it has changed.
+    pub(super) fn take_path_news(&mut self, now: Instant) -> Option<(u16, u16)> {
+        let news = self.path_mtu.news();
+        if news.is_some_and(|(before, now)| now < before) {
+            // What was too long was lost to that, not to a lack of capacity.
+            self.sender.renew(now, self.config.algorithm);
+        }
+        news
+    }
+
+    /// A path probe of so many bytes arrived.
+    pub(super) fn on_path_reply(&mut self, now: Instant, bytes: u16) {
+        self.path_mtu.on_answer(now, bytes);
+        self.sender.suspicion.on_acked(bytes.into());
+    }
+
+    /// A path probe is to be sent: only while short datagrams get through.
+    pub(super) fn wants_path_probe(&self) -> bool {
+        self.state == State::Up && self.path_mtu.wants_probe()
+    }
+
+    /// Length of the path probe to send now, if one is due. Whoever asks must send it.
+    pub(super) fn take_path_probe(&mut self, now: Instant) -> Option<u16> {
+        if !self.wants_path_probe() {
+            return None;
+        }
+        // Its loss says something only of a link that works, which a short probe after it shows.
+        self.probe_due = true;
+        self.path_mtu.take_probe(now, self.sender.rtt().probe_timeout())
     }
 
     /// The probe to send now, if one is due. Whoever asks must send it.
@@ -360,6 +421,8 @@ impl Link {
                 || self.ack.is_some()
                 || self.probe_due
                 || self.close_due
+                || self.path_reply.is_some()
+                || self.wants_path_probe()
                 || !self.replies.is_empty())
     }
 
@@ -408,6 +471,7 @@ impl Link {
                 // What an outage did to the estimates is not what the path is like.
                 if from != State::Suspect || lasted > SUSPECT_FOR {
                     self.sender.renew(now, self.config.algorithm);
+                    self.path_mtu.doubt();
                 }
             }
             State::Suspect => (self.probe_at, self.unanswered) = (Some(now), 0),

@@ -14,8 +14,10 @@ pub mod congestion;
 mod describe;
 mod event;
 mod flow;
+mod interface_mtu;
 mod link;
 mod pacer;
+mod path_mtu;
 mod queue;
 mod schedule;
 mod sender;
@@ -35,13 +37,14 @@ use super::units::{Instant, LinkId, MAX_LINKS};
 use super::wire::{Ack, HEADER_LEN, Probe};
 use codel::Tolerance;
 use flow::Classifier;
+use interface_mtu::InterfaceMtu;
 use link::{Change, Link};
 use queue::Queue;
 use sender::Kept;
 use twins::Twins;
 
 pub use event::{Event, Heard};
-pub use link::{LinkConfig, SocketId, State};
+pub use link::{LinkConfig, STREAM, SocketId, State};
 pub use train::{Sealing, Train};
 
 /// The queue holds this much of the links' summed rate, so that a burst finds room and delay stays bounded.
@@ -97,6 +100,11 @@ pub struct Outbound {
     /// Data packets sent; tells whether a session is in use.
     data_packets: u64,
     too_big: u64,
+    mtu: InterfaceMtu,
+    /// Longest packet that is taken: the MTU, unless no link carries even that.
+    longest: usize,
+    /// Packets that waited when the links began to carry less.
+    stranded: Vec<Packet>,
     session: bool,
     footer_len: usize,
     /// Links that may carry data now, a bit each.
@@ -108,14 +116,17 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Without links. `buffer_size` is the longest inner packet; `seed` is random and secret.
+    /// Without links. `buffer_size` holds the longest inner packet; `mtu` says what the interface begins with
+    /// and what it may have at most; `seed` is random and secret.
     pub fn new(
         now: Instant,
         buffer_size: usize,
         footer_len: usize,
+        (mtu, most): (u16, u16),
         compression: bool,
         seed: [u8; 16],
     ) -> Self {
+        let mtu = InterfaceMtu::new(mtu, most);
         let buffers = POOL / buffer_size.max(1);
         Self {
             links: Default::default(),
@@ -133,6 +144,9 @@ impl Outbound {
             data_sequence: 0,
             data_packets: 0,
             too_big: 0,
+            longest: mtu.get().into(),
+            mtu,
+            stranded: Vec::new(),
             session: false,
             footer_len,
             active: 0,
@@ -154,16 +168,15 @@ impl Outbound {
         self.queue.give_back(packet);
     }
 
-    /// Queues packets. What is too long for a link is put into `too_big`, for an ICMP error.
+    /// Queues packets. What is too long for the links is put into `too_big`, for an ICMP error.
     pub fn enqueue(
         &mut self,
         now: Instant,
         packets: impl Iterator<Item = Packet>,
         too_big: &mut Vec<Packet>,
     ) {
-        let limit = usize::from(self.mtu());
         for mut packet in packets {
-            if packet.len() > limit {
+            if packet.len() > self.longest {
                 self.too_big += 1;
                 too_big.push(packet);
                 continue;
@@ -176,15 +189,19 @@ impl Outbound {
         self.stripe();
     }
 
-    /// Longest inner packet that every link carries, 1280 or more.
+    /// MTU of the interface, [`MIN_MTU`] or more.
     pub fn mtu(&self) -> u16 {
-        let overhead = (HEADER_LEN + self.footer_len) as u16;
-        // Links that are down count: an MTU that changes with every outage would break more than it gives.
-        let least =
-            self.each().filter(|(_, link)| link.is_open()).map(|(_, link)| link.datagram_limit()).min();
-        let any =
-            || self.each().filter(|(_, link)| link.socket.is_some()).map(|(_, link)| link.max_datagram).min();
-        least.or_else(any).unwrap_or(1452).saturating_sub(overhead).max(MIN_MTU)
+        self.mtu.get()
+    }
+
+    /// Longest inner packet that is taken, bytes. Less than the MTU where the links do not even carry that.
+    pub fn longest(&self) -> u16 {
+        self.longest as u16
+    }
+
+    /// Packets that were taken but that the links do not carry any more, for ICMP errors.
+    pub fn take_stranded(&mut self) -> Vec<Packet> {
+        std::mem::take(&mut self.stranded)
     }
 
     /// From now on inner headers are compressed, or not.
@@ -224,6 +241,8 @@ impl Outbound {
         max_datagram: u16,
     ) {
         let session = self.session;
+        let longest = self.mtu.most().saturating_add(self.overhead() as u16);
+        let max_datagram = if max_datagram == STREAM { STREAM } else { max_datagram.min(longest) };
         self.change(now, id, |link| link.open(now, socket, remote, max_datagram, session));
     }
 
@@ -348,6 +367,7 @@ impl Outbound {
         let known = link.remote.replace(source).is_some();
         link.socket = Some(socket);
         if known {
+            link.path_mtu.doubt();
             self.events.push(Event::Moved { link: id, name: link.config.name.clone(), remote: source });
         } else if self.session {
             self.change(now, id, |link| link.join(now));
@@ -375,6 +395,22 @@ impl Outbound {
         self.change(now, id, |link| link.on_probe_reply(now, reply));
     }
 
+    /// A path probe whose body has so many bytes: it will be answered.
+    pub fn on_path_probe(&mut self, id: LinkId, body_len: usize) {
+        let len = u16::try_from(body_len + self.overhead());
+        if let (Some(link), Ok(len)) = (self.links[id.index()].as_deref_mut(), len) {
+            link.path_reply = Some(len);
+        }
+    }
+
+    /// A path probe of so many bytes arrived.
+    pub fn on_path_reply(&mut self, now: Instant, id: LinkId, len: u16) {
+        self.change(now, id, |link| {
+            link.on_path_reply(now, len);
+            None
+        });
+    }
+
     /// Hands over an acknowledgement of what was received on the link.
     pub fn send_ack(&mut self, id: LinkId, ack: Ack) {
         if let Some(link) = self.links[id.index()].as_deref_mut() {
@@ -397,7 +433,7 @@ impl Outbound {
                 if waiting && self.active & 1 << id.0 != 0 { link.sender.paced_until(now) } else { None };
             [link.next_timeout(self.has_stand_in(id)), paced].into_iter().flatten().min()
         });
-        links.chain(self.twins.next_expiry()).min()
+        [links.min(), self.twins.next_expiry(), self.mtu.next_timeout()].into_iter().flatten().min()
     }
 
     /// Handles every timer that is due. Then ask [`Outbound::ready`].
@@ -407,6 +443,9 @@ impl Outbound {
             self.change(now, id, |link| link.on_timeout(now, stand_in));
         }
         self.twins.expire(Some(now)).for_each(|packet| self.queue.give_back(packet));
+        if self.mtu.next_timeout().is_some_and(|at| now >= at) {
+            self.fit(now);
+        }
     }
 
     /// Links that only the peer opens and that it has left for good. The caller knows which may be dropped.
@@ -478,14 +517,18 @@ impl Outbound {
     /// Does something to a link and draws the conclusions of a change of its state.
     fn change(&mut self, now: Instant, id: LinkId, change: impl FnOnce(&mut Link) -> Option<Change>) {
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-        let metric = link.metric();
+        let of_note = |link: &Link| (link.metric(), link.path_mtu.limit(), link.path_mtu.is_settled());
+        let before = of_note(link);
         let changed = change(link);
         // What a link that failed had in flight goes over the others, however much it is.
         let failed = matches!(changed, Some(Change { to: State::Suspect | State::Down, .. }));
         self.collect(now, id, failed);
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-        if changed.is_none() && metric == link.metric() {
+        if changed.is_none() && before == of_note(link) {
             return;
+        }
+        if let Some((from, to)) = link.take_path_news(now) {
+            self.events.push(Event::PathMtu { link: id, name: link.config.name.clone(), from, to });
         }
         if let Some(Change { from, to }) = changed {
             let (name, reason) = (link.config.name.clone(), link.reason.clone());
@@ -508,8 +551,54 @@ impl Outbound {
         self.active = usable()
             .filter(|(_, link)| Some(link.metric()) == lowest)
             .fold(0, |mask, (id, _)| mask | 1 << id.0);
+        self.fit(now);
         self.drop_stranded_copies();
         self.dark_since = if up { None } else { self.dark_since.or(Some(now)) };
+    }
+
+    /// Lets the interface's MTU follow the links that carry data, and gives up what they do not carry any more.
+    fn fit(&mut self, now: Instant) {
+        let active = || self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
+        let settled = || active().filter(|(_, link)| link.path_mtu.is_settled());
+        let carried = |(id, _): (LinkId, &Link)| self.carries(id);
+        let least = settled().map(carried).min();
+        let searching = active().any(|(_, link)| !link.path_mtu.is_settled());
+        let most = settled().map(carried).max().filter(|_| !searching);
+        let before = self.mtu.get();
+        let all = self.each().all(|(_, link)| link.path_mtu.is_settled());
+        self.mtu.follow(now, least.map(|least| least.min(u16::MAX.into()) as u16), all);
+        self.mtu.on_timeout(now);
+        let mtu = self.mtu.get();
+        if mtu != before {
+            self.events.push(Event::Mtu { from: before, to: mtu });
+        }
+        let longest = most.map_or(usize::MAX, |most| most as usize).min(mtu.into());
+        if longest < std::mem::replace(&mut self.longest, longest) {
+            self.give_up_longer_than(longest);
+        }
+    }
+
+    fn give_up_longer_than(&mut self, longest: usize) {
+        let first = self.stranded.len();
+        self.queue.remove_longer_than(longest, &mut self.stranded);
+        for _ in 0..self.repairs.len() {
+            match self.repairs.pop_front() {
+                Some(kept) if kept.packet.len() > longest => self.stranded.push(kept.packet),
+                kept => self.repairs.extend(kept),
+            }
+        }
+        self.too_big += (self.stranded.len() - first) as u64;
+    }
+
+    /// Bytes around each inner packet.
+    fn overhead(&self) -> usize {
+        HEADER_LEN + self.footer_len
+    }
+
+    /// Longest inner packet that the link carries, as far as it is known; 0 without a link.
+    fn carries(&self, id: LinkId) -> u64 {
+        self.link(id)
+            .map_or(0, |link| u64::from(link.path_mtu.limit()).saturating_sub(self.overhead() as u64))
     }
 
     /// Takes from a link's sender what it has lost, to send it again, and what is done.

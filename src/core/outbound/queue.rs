@@ -16,6 +16,9 @@ use crate::core::wire::BUCKETS;
 /// Bytes of a bucket's turn: one full packet (RFC 8290 §4.1.1).
 const QUANTUM: i64 = 1514;
 
+/// Conversations whose first packet is too long for a link that are passed over to find one that is not.
+const MAX_SKIPPED: usize = 64;
+
 /// Packets wait here until a link pulls them.
 ///
 /// The queue owns the pool of buffers: who wants to add packets borrows empty ones first.
@@ -139,6 +142,24 @@ impl Queue {
         Some(packet)
     }
 
+    /// Moves the packets of more than `longest` bytes to `out`.
+    pub fn remove_longer_than(&mut self, longest: usize, out: &mut Vec<Packet>) {
+        for id in self.sparse.iter().chain(&self.backlogged) {
+            let bucket = &mut self.buckets[usize::from(*id)];
+            for _ in 0..bucket.packets.len() {
+                let Some(packet) = bucket.packets.pop_front() else { break };
+                if packet.len() <= longest {
+                    bucket.packets.push_back(packet);
+                    continue;
+                }
+                bucket.bytes -= packet.len() as u64;
+                self.packets -= 1;
+                self.bytes -= packet.len() as u64;
+                out.push(packet);
+            }
+        }
+    }
+
     /// Whether a sparse conversation waits.
     pub fn has_sparse(&self) -> bool {
         !self.sparse.is_empty()
@@ -149,29 +170,39 @@ impl Queue {
         !self.backlogged.is_empty()
     }
 
-    /// The next packet of the sparse conversations, if it has at most `room` bytes.
-    pub fn pop_sparse(&mut self, now: Instant, room: u64) -> Option<Packet> {
-        self.pop(now, room, List::Sparse)
+    /// The next packet of the sparse conversations that has at most `longest` bytes, if it has at most `room`.
+    pub fn pop_sparse(&mut self, now: Instant, room: u64, longest: u64) -> Option<Packet> {
+        self.pop(now, room, longest, List::Sparse)
     }
 
-    /// The next packet of the backlogged conversations, if it has at most `room` bytes.
-    pub fn pop_backlogged(&mut self, now: Instant, room: u64) -> Option<Packet> {
-        self.pop(now, room, List::Backlogged)
+    /// The next packet of the backlogged conversations that has at most `longest` bytes, if it has at most `room`.
+    pub fn pop_backlogged(&mut self, now: Instant, room: u64, longest: u64) -> Option<Packet> {
+        self.pop(now, room, longest, List::Backlogged)
     }
 
-    fn pop(&mut self, now: Instant, room: u64, from: List) -> Option<Packet> {
+    fn pop(&mut self, now: Instant, room: u64, longest: u64, from: List) -> Option<Packet> {
+        let mut at = 0;
         loop {
-            let &id = self.list(from).front()?;
-            if self.buckets[usize::from(id)].deficit <= 0 {
-                self.list(from).pop_front();
+            let &id = self.list(from).get(at)?;
+            let bucket = &self.buckets[usize::from(id)];
+            if bucket.packets.front().is_some_and(|head| head.len() as u64 > longest) {
+                // It waits for a link that carries it; what is behind it need not.
+                at += 1;
+                if at > MAX_SKIPPED {
+                    return None;
+                }
+                continue;
+            }
+            if bucket.deficit <= 0 {
+                self.list(from).remove(at);
                 self.append_backlogged(id);
                 continue;
             }
-            match self.dequeue(now, id, room) {
+            match self.dequeue(now, id, room.min(longest)) {
                 Dequeued::Packet(packet) => return Some(packet),
                 Dequeued::NoRoom => return None,
                 Dequeued::Empty => {
-                    self.list(from).pop_front();
+                    self.list(from).remove(at);
                     // A sparse one must wait a turn before it is sparse again, lest it starve the others (§4.2).
                     if from == List::Sparse && !self.backlogged.is_empty() {
                         self.buckets[usize::from(id)].list = List::Backlogged;
@@ -280,7 +311,9 @@ mod tests {
 
     fn drain(queue: &mut Queue, now: Instant) -> Vec<u16> {
         let mut order = Vec::new();
-        while let Some(packet) = queue.pop_sparse(now, 2_000).or_else(|| queue.pop_backlogged(now, 2_000)) {
+        while let Some(packet) =
+            queue.pop_sparse(now, 2_000, 2_000).or_else(|| queue.pop_backlogged(now, 2_000, 2_000))
+        {
             order.push(packet.bucket);
             queue.give_back(packet);
         }
@@ -291,13 +324,13 @@ mod tests {
     fn a_sparse_conversation_overtakes_a_backlog() {
         let (mut q, now) = (queue(1 << 20), Instant::ZERO);
         (0..10).for_each(|_| push(&mut q, now, 1, 1_500));
-        let first = q.pop_sparse(now, 2_000).expect("new, so sparse").bucket;
+        let first = q.pop_sparse(now, 2_000, 2_000).expect("new, so sparse").bucket;
         assert_eq!(first, 1);
-        assert!(q.pop_sparse(now, 2_000).is_some_and(|packet| packet.bucket == 1));
-        assert!(q.pop_sparse(now, 2_000).is_none(), "its quantum is spent");
+        assert!(q.pop_sparse(now, 2_000, 2_000).is_some_and(|packet| packet.bucket == 1));
+        assert!(q.pop_sparse(now, 2_000, 2_000).is_none(), "its quantum is spent");
         push(&mut q, now, 2, 100);
-        assert!(q.pop_sparse(now, 2_000).is_some_and(|packet| packet.bucket == 2));
-        assert!(q.pop_sparse(now, 2_000).is_none());
+        assert!(q.pop_sparse(now, 2_000, 2_000).is_some_and(|packet| packet.bucket == 2));
+        assert!(q.pop_sparse(now, 2_000, 2_000).is_none());
         assert!(q.has_backlog());
     }
 
@@ -326,7 +359,35 @@ mod tests {
     fn a_packet_without_room_stays() {
         let (mut q, now) = (queue(1 << 20), Instant::ZERO);
         push(&mut q, now, 1, 1_000);
-        assert!(q.pop_sparse(now, 999).is_none());
-        assert!(q.pop_sparse(now, 1_000).is_some());
+        assert!(q.pop_sparse(now, 999, 2_000).is_none());
+        assert!(q.pop_sparse(now, 1_000, 2_000).is_some());
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_link_holds_nothing_up() {
+        let (mut q, now) = (queue(1 << 20), Instant::ZERO);
+        (0..4).for_each(|_| push(&mut q, now, 1, 1_500));
+        assert!(q.pop_sparse(now, 2_000, 1_200).is_none());
+        push(&mut q, now, 2, 1_000);
+        push(&mut q, now, 2, 1_000);
+        assert!(q.pop_sparse(now, 2_000, 1_200).is_some_and(|packet| packet.bucket == 2));
+        assert!(
+            q.pop_sparse(now, 2_000, 1_500).is_some_and(|packet| packet.bucket == 1),
+            "its turn is not lost"
+        );
+    }
+
+    #[test]
+    fn packets_that_are_too_long_are_removed() {
+        let (mut q, now) = (queue(1 << 20), Instant::ZERO);
+        for len in [1_500, 1_000, 1_200] {
+            push(&mut q, now, 1, len);
+            push(&mut q, now, 2, len);
+        }
+        let mut removed = Vec::new();
+        q.remove_longer_than(1_200, &mut removed);
+        assert_eq!((removed.len(), q.packets(), q.bytes()), (2, 4, 4_400));
+        removed.into_iter().for_each(|packet| q.give_back(packet));
+        assert_eq!(drain(&mut q, now).len(), 4);
     }
 }

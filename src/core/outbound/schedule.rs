@@ -19,7 +19,7 @@ use super::{Outbound, REPAIR_BURST, REPAIR_SHARE};
 use crate::core::headers::Encoding;
 use crate::core::packet::Packet;
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
-use crate::core::wire::{HEADER_LEN, Kind, Order, POSITION_BITS, PROBE_LEN, flags};
+use crate::core::wire::{HEADER_LEN, Kind, Order, PATH_REPLY_LEN, POSITION_BITS, PROBE_LEN, flags};
 
 /// A link is as good as the best for what is urgent if it brings it there within this.
 const AS_GOOD: Duration = Duration::from_millis(2);
@@ -68,6 +68,11 @@ impl Outbound {
         }
         if !self.queue.has_backlog() {
             self.on_drained();
+        } else if self.is_narrow(id)
+            && let Some(link) = self.links[id.index()].as_deref_mut()
+        {
+            // What is left may be too long for a link whose path is being measured.
+            link.sender.on_app_limited();
         }
         (train.socket, train.remote) = self.link(id).map_or((None, None), |link| (link.socket, link.remote));
         !train.is_empty()
@@ -121,6 +126,14 @@ impl Outbound {
             let body = stamp.control(train, link, Kind::Ack, 0, ack.wire_len());
             ack.write(body);
         }
+        if let Some(len) = link.path_reply.take() {
+            let body = stamp.control(train, link, Kind::PathReply, 0, PATH_REPLY_LEN);
+            body.copy_from_slice(&len.to_be_bytes());
+        }
+        if let Some(len) = link.take_path_probe(now) {
+            let padding = usize::from(len).saturating_sub(HEADER_LEN + sealing.footer_len);
+            stamp.control(train, link, Kind::PathProbe, 0, padding).fill(0);
+        }
         if let Some(probe) = link.take_probe(now) {
             let body = stamp.control(train, link, Kind::Probe, flags::ACK_NOW, PROBE_LEN);
             body.copy_from_slice(&probe.to_bytes());
@@ -136,10 +149,11 @@ impl Outbound {
             let Some(room) = self.room(id, sealing, train, |link| link.sender.urgent_credit()) else {
                 return;
             };
-            let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room;
+            let longest = self.carries(id);
+            let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
             if let Some(kept) = self.repairs.pop_front_if(fits) {
                 self.send_again(now, id, sealing, train, kept);
-            } else if let Some(packet) = self.queue.pop_sparse(now, room) {
+            } else if let Some(packet) = self.queue.pop_sparse(now, room, longest) {
                 self.send(now, id, sealing, train, packet);
             } else {
                 return;
@@ -165,7 +179,7 @@ impl Outbound {
         loop {
             let left = |_: &Link| credit.saturating_sub(spent);
             let Some(room) = self.room(id, sealing, train, left) else { return };
-            let Some(packet) = self.queue.pop_backlogged(now, room) else { return };
+            let Some(packet) = self.queue.pop_backlogged(now, room, self.carries(id)) else { return };
             spent += self.send(now, id, sealing, train, packet) as u64;
         }
     }
@@ -176,7 +190,7 @@ impl Outbound {
             return;
         }
         while let Some(room) = self.room(id, sealing, train, |link| link.sender.credit(now))
-            && let Some(kept) = self.twins.take(id, room)
+            && let Some(kept) = self.twins.take(id, room.min(self.carries(id)))
         {
             let in_flight = self.in_flight_mask();
             let Some(link) = self.links[id.index()].as_deref_mut() else { return };
@@ -234,6 +248,7 @@ impl Outbound {
         if let Encoding::Defining(definition) = encoding {
             link.sender.on_defined(definition);
         }
+        link.path_mtu.on_data(now);
         self.data_packets += 1;
         let earned = (bytes as f64 * REPAIR_SHARE) as u64;
         self.repair_budget = (self.repair_budget + earned).min(REPAIR_BURST);
@@ -242,7 +257,10 @@ impl Outbound {
 
     fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
         let other = self.each().find(|(other, link)| {
-            *other != id && self.carries_backlog(*other) && !link.sender.controller().is_loss_based()
+            *other != id
+                && self.carries_backlog(*other)
+                && !link.sender.controller().is_loss_based()
+                && kept.packet.len() as u64 <= self.carries(*other)
         });
         if let Some(target) = other.map(|(other, _)| other)
             && let Some(copy) = self.copy(&kept)
@@ -258,7 +276,11 @@ impl Outbound {
     pub(super) fn drop_stranded_copies(&mut self) {
         for _ in 0..self.copies.len() {
             match self.copies.pop_front() {
-                Some((target, kept)) if self.carries_backlog(target) => self.copies.push_back((target, kept)),
+                Some((target, kept))
+                    if self.carries_backlog(target) && kept.packet.len() as u64 <= self.carries(target) =>
+                {
+                    self.copies.push_back((target, kept));
+                }
                 Some((_, kept)) => self.queue.give_back(kept.packet),
                 None => {}
             }
@@ -294,10 +316,17 @@ impl Outbound {
 
     /// How much later than over the best link a packet arrives over this one; `None` if it carries no data.
     fn extra_delay(&self, id: LinkId, delay: impl Fn(&Link) -> Duration) -> Option<Duration> {
-        let active = self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
-        let best = active.map(|(_, link)| delay(link)).min()?;
+        let active = || self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
+        // One that does not carry everything is no measure for those that have to.
+        let wide = active().filter(|(id, _)| !self.is_narrow(*id)).map(|(_, link)| delay(link)).min();
+        let best = wide.or_else(|| active().map(|(_, link)| delay(link)).min())?;
         let link = self.link(id).filter(|_| self.active & 1 << id.0 != 0)?;
         Some(delay(link).saturating_sub(best))
+    }
+
+    /// The link does not carry full packets, or is not known to yet.
+    fn is_narrow(&self, id: LinkId) -> bool {
+        self.carries(id) < self.longest as u64
     }
 
     /// Bit `n`: our link `n` holds unacknowledged ordered data.

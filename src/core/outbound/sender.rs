@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::congestion::{Acked, Algorithm, Controller, Lost, RateSample};
 use super::pacer::{Pacer, TRAIN_TIME};
+use super::path_mtu::Suspicion;
 use crate::core::headers::Definition;
 use crate::core::packet::Packet;
 use crate::core::rtt::{GRANULARITY, Rtt};
@@ -123,6 +124,8 @@ pub struct Sender {
     max_datagram: u64,
     totals: Totals,
     loss: f64,
+    /// That the path carries less than it did.
+    pub suspicion: Suspicion,
     /// Packets that were lost, and ones that are not needed any more, for the owner to take.
     pub lost: Vec<Kept>,
     /// See [`Sender::lost`].
@@ -159,6 +162,7 @@ impl Sender {
             max_datagram,
             totals: Totals::default(),
             loss: 0.0,
+            suspicion: Suspicion::default(),
             lost: Vec::new(),
             done: Vec::new(),
             confirmed: Vec::new(),
@@ -317,6 +321,7 @@ impl Sender {
             }
         }
         self.confirmed.extend(sent.defines);
+        self.suspicion.on_acked(bytes);
         newly.count += 1;
         newly.bytes += bytes;
         newly.newest_sent = newly.newest_sent.max(time);
@@ -385,6 +390,7 @@ impl Sender {
             self.in_flight -= u64::from(sent.bytes);
             self.ordered_in_flight -= u64::from(sent.ordered);
             self.lost.extend(sent.kept.take());
+            self.suspicion.on_lost(sent.bytes.into());
             count += 1;
             if sent.time >= self.controlled_since {
                 lost.bytes += u64::from(sent.bytes);

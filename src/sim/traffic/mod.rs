@@ -97,6 +97,8 @@ pub struct Flow {
     number: u16,
     v6: bool,
     ways: [Way; 2],
+    /// Longest packet that its hosts send.
+    longest: usize,
     stopped: bool,
     /// Next packet of an even rate, or ping.
     due: Option<Instant>,
@@ -122,6 +124,7 @@ impl Flow {
             number,
             v6: number % 2 == 1,
             ways: Default::default(),
+            longest: usize::MAX,
             stopped: false,
             due,
             tcp,
@@ -160,6 +163,11 @@ impl Flow {
     /// A packet found the interface's queue full.
     pub fn on_refused(&mut self) {
         self.report.refused += 1;
+    }
+
+    /// Its hosts hear that only packets of `mtu` bytes pass.
+    pub fn on_too_big(&mut self, mtu: u16) {
+        self.longest = self.longest.min(mtu.into());
     }
 
     /// The portal at `end` would take `count` packets more: the greedy ones give them.
@@ -230,7 +238,7 @@ impl Flow {
                 let Some(tcp) = &mut self.tcp else { return };
                 let before = tcp.1.delivered();
                 let ack = tcp.1.on_segment(now, segment);
-                self.report.goodput_bytes += (tcp.1.delivered() - before) * FULL as u64;
+                self.report.goodput_bytes += (tcp.1.delivered() - before) * FULL.min(self.longest) as u64;
                 out.extend(ack.map(|ack| self.packet(now, true, Protocol::Tcp, Body::Ack(ack), 0)));
             }
             Body::Ack(ack) => {
@@ -268,6 +276,7 @@ impl Flow {
         let (flow, v6, number) = (self.number, self.v6, way.next);
         way.next += 1;
         self.report.offered += 1;
+        let size = size.min(self.longest);
         let inner = Inner { flow, back, v6, protocol, number, sent: now, body, size };
         (if back { self.from.other() } else { self.from }, inner.to_bytes())
     }

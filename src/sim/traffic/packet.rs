@@ -87,6 +87,22 @@ pub struct Inner {
     pub size: usize,
 }
 
+/// The conversation whose packet was too long, and what may pass, if `packet` is the ICMP error that says so.
+pub fn too_big(packet: &[u8]) -> Option<(u16, u16)> {
+    let v6 = packet.first()? >> 4 == 6;
+    let (kind, mtu_at, quote) = if v6 { ([2, 0], 46, 48) } else { ([3, 4], 26, 28) };
+    let protocol = if v6 { packet.get(6) } else { packet.get(9) };
+    let icmp = packet.get(ip_len(v6)..)?;
+    if protocol != Some(&Protocol::Echo.number(v6)) || !icmp.starts_with(&kind) {
+        return None;
+    }
+    let quoted = packet.get(quote..)?;
+    let tcp = quoted.get(if v6 { 6 } else { 9 }) == Some(&Protocol::Tcp.number(v6));
+    let head = ip_len(v6) + if tcp { Protocol::Tcp } else { Protocol::Udp }.header_len();
+    let flow = quoted.get(head..)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))?;
+    Some((flow, u16::from_be_bytes(*packet.get(mtu_at..)?.first_chunk()?)))
+}
+
 impl Inner {
     /// Shortest packet.
     pub fn least(v6: bool, protocol: Protocol) -> usize {
