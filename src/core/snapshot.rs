@@ -100,7 +100,7 @@ pub struct Link {
     pub congestion_control: String,
     /// Longest IP packet that the path is known to carry away from here, bytes; `None` for a stream.
     pub path_mtu_bytes: Option<u32>,
-    /// The search for it: `base`, `searching`, `complete`, `confirming`; or `stream`.
+    /// The search for it: `assumed`, `searching`, `complete`, `confirming`; or `stream`.
     pub path_mtu_state: String,
     /// Smoothed round-trip time, milliseconds.
     pub srtt_ms: Option<f64>,

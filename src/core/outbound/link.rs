@@ -360,12 +360,11 @@ impl Link {
 
     /// Longest IP packet of the path before and now, if the search found that it has changed.
     pub(super) fn take_path_news(&mut self, now: Instant) -> Option<(u16, u16)> {
-        let news = self.path_mtu.news();
-        if news.is_some_and(|(before, now)| now < before) {
-            // What was too long was lost to that, not to a lack of capacity.
+        if self.path_mtu.take_regained() {
+            // What was too long was lost to that, and what was short was little: neither tells the capacity.
             self.sender.renew(now, self.config.algorithm);
         }
-        news
+        self.path_mtu.news()
     }
 
     /// A path probe of so many bytes arrived.
@@ -384,8 +383,8 @@ impl Link {
         if !self.wants_path_probe() {
             return None;
         }
-        // Its loss says something only of a link that works, which a short probe after it shows.
-        self.probe_due = true;
+        // Its loss says something only of a link that works, which a short probe after it shows if need be.
+        self.probe_due |= self.path_mtu.wants_company();
         self.path_mtu.take_probe(now, self.sender.rtt().probe_timeout())
     }
 

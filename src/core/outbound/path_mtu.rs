@@ -1,8 +1,9 @@
 //! How long a datagram one link carries: path MTU discovery by probes (DPLPMTUD, RFC 8899).
 //!
 //! A length counts as carried when a padded probe of it was answered; ICMP is not asked. The longest that both
-//! interfaces carry is tried first, since it mostly passes, then the range is halved over the lengths that paths
-//! usually have. A length is given up after [`MAX_PROBES`] probes without an answer, while others came through.
+//! interfaces carry is assumed to pass, since it mostly does, and probed at once. If it does not, [`BASE`] holds
+//! while the range is halved over the lengths that paths usually have. A length is given up after [`MAX_PROBES`]
+//! probes without an answer, while other datagrams came through.
 //!
 //! A path may come to carry less without a word. Long datagrams that are lost one after another raise a
 //! [`Suspicion`]; then the present length is probed, and if it does not pass, the search begins anew.
@@ -31,10 +32,14 @@ const USUAL: [u16; 10] = [1280, 1340, 1380, 1400, 1420, 1440, 1460, 1480, 1492, 
 pub(super) struct PathMtu {
     /// Ascending, the first is [`BASE`], the last the longest that both interfaces carry. Empty: a stream.
     lengths: Vec<Length>,
-    /// Index of the longest that is known to pass.
+    /// Index of the longest that is known, or at first assumed, to pass.
     carried: usize,
     phase: Phase,
     probe: Probe,
+    /// An answer was overdue, so that a short datagram must show whether the link works.
+    overdue: bool,
+    /// Only [`BASE`] was certain since the last search ended.
+    fell: bool,
     raise_at: Instant,
     /// What the owner was told last.
     told: u16,
@@ -51,8 +56,8 @@ struct Length {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The link was not up yet.
-    Base,
+    /// Nothing is known but the interfaces.
+    Assumed,
     Searching,
     Complete,
     /// What was found may not pass any more.
@@ -72,13 +77,22 @@ impl PathMtu {
     /// Of a path whose interfaces carry datagrams of `longest` bytes, with so many bytes of IP and UDP `headers`.
     pub(super) fn new(longest: u16, headers: u16) -> Self {
         let lengths = lengths(longest, headers);
-        let (phase, probe) = (Phase::Base, Probe::None);
-        Self { lengths, carried: 0, phase, probe, raise_at: Instant::ZERO, told: longest, headers }
+        Self {
+            carried: lengths.len() - 1,
+            lengths,
+            phase: Phase::Assumed,
+            probe: Probe::None,
+            overdue: false,
+            fell: false,
+            raise_at: Instant::ZERO,
+            told: longest,
+            headers,
+        }
     }
 
     /// Of a stream, which carries any length.
     pub(super) fn stream() -> Self {
-        Self { lengths: Vec::new(), ..Self::new(u16::MAX, 0) }
+        Self { lengths: Vec::new(), carried: 0, ..Self::new(u16::MAX, 0) }
     }
 
     /// True for a stream.
@@ -105,7 +119,7 @@ impl PathMtu {
     pub(super) fn state(&self) -> &'static str {
         match self.phase {
             _ if self.is_stream() => "stream",
-            Phase::Base => "base",
+            Phase::Assumed => "assumed",
             Phase::Searching => "searching",
             Phase::Complete => "complete",
             Phase::Confirming => "confirming",
@@ -129,13 +143,19 @@ impl PathMtu {
         if next.last().is_none_or(|length| length.bytes == last) {
             return;
         }
-        let passes = self.limit();
         self.told = if self.told == last { longest } else { self.told.min(longest) };
+        if self.phase == Phase::Assumed {
+            self.carried = next.len() - 1;
+            self.lengths = next;
+            if self.probe != Probe::None {
+                self.probe = Probe::Due(self.carried);
+            }
+            return;
+        }
+        let passes = self.limit();
         self.carried = next.iter().rposition(|length| length.bytes <= passes).unwrap_or(0);
         self.lengths = next;
-        if self.phase != Phase::Base {
-            self.search();
-        }
+        self.search();
     }
 
     /// The link came up, or there is reason to doubt what was found: find out.
@@ -146,8 +166,10 @@ impl PathMtu {
                 self.lengths[self.carried].tries = 0;
                 self.probe = Probe::Due(self.carried);
             }
-            Phase::Base | Phase::Complete => self.search(),
-            Phase::Searching | Phase::Confirming => {}
+            Phase::Complete => self.search(),
+            Phase::Assumed if self.carried == 0 => self.complete(),
+            Phase::Assumed if self.probe == Probe::None => self.probe = Probe::Due(self.carried),
+            Phase::Assumed | Phase::Searching | Phase::Confirming => {}
         }
     }
 
@@ -177,10 +199,20 @@ impl PathMtu {
         Some(self.lengths[index].bytes)
     }
 
+    /// A short datagram that is answered is to follow the probe.
+    pub(super) fn wants_company(&self) -> bool {
+        self.overdue
+    }
+
+    /// True once after a search during which only [`BASE`] was certain at first.
+    pub(super) fn take_regained(&mut self) -> bool {
+        self.phase == Phase::Complete && std::mem::take(&mut self.fell)
+    }
+
     /// A probe of so many bytes arrived, be it late.
     pub(super) fn on_answer(&mut self, now: Instant, bytes: u16) {
         let Some(index) = self.lengths.iter().position(|length| length.bytes == bytes) else { return };
-        if index == self.carried && self.phase == Phase::Confirming {
+        if index == self.carried && matches!(self.phase, Phase::Assumed | Phase::Confirming) {
             return self.complete();
         }
         if index <= self.carried {
@@ -207,20 +239,23 @@ impl PathMtu {
         if now < until {
             return;
         }
-        self.probe = Probe::Due(index);
+        (self.probe, self.overdue) = (Probe::Due(index), true);
         if heard <= sent {
             return;
         }
         self.lengths[index].tries += 1;
-        if self.phase == Phase::Searching {
-            self.go_on(now);
-        } else if self.lengths[index].tries == MAX_PROBES {
-            // Nor does anything longer. What is shorter is to be found out anew.
-            self.carried = 0;
-            self.search();
-            self.lengths[index..].iter_mut().for_each(|length| length.tries = MAX_PROBES);
-            self.go_on(now);
+        let tries = self.lengths[index].tries;
+        match self.phase {
+            Phase::Assumed | Phase::Confirming if tries < MAX_PROBES => return,
+            Phase::Assumed | Phase::Confirming => {
+                // Nor does anything longer pass. What is shorter is to be found out anew.
+                (self.carried, self.fell) = (0, true);
+                self.search();
+                self.lengths[index..].iter_mut().for_each(|length| length.tries = tries);
+            }
+            Phase::Searching | Phase::Complete => {}
         }
+        self.go_on(now);
     }
 
     fn search(&mut self) {
@@ -243,7 +278,7 @@ impl PathMtu {
     }
 
     fn complete(&mut self) {
-        (self.phase, self.probe) = (Phase::Complete, Probe::None);
+        (self.phase, self.probe, self.overdue) = (Phase::Complete, Probe::None, false);
     }
 
     /// What to probe: the longest, then the middle between what passes and what seems not to, in the end the next
@@ -345,9 +380,10 @@ mod tests {
     #[test]
     fn the_usual_path_takes_one_probe() {
         let mut run = Run::new(1472);
-        assert_eq!((run.path_mtu.limit(), run.path_mtu.is_settled()), (BASE, false));
+        assert_eq!((run.path_mtu.limit(), run.path_mtu.is_settled()), (1472, false));
         assert_eq!(run.go(|_| true), 1472);
         assert_eq!((run.probes, run.path_mtu.is_settled(), run.path_mtu.news()), (1, true, None));
+        assert!(!run.path_mtu.take_regained());
         assert_eq!((run.path_mtu.ip_packet(), run.path_mtu.state()), (Some(1500), "complete"));
     }
 
@@ -357,6 +393,7 @@ mod tests {
         assert_eq!(run.go(|bytes| bytes <= 1400 - HEADERS), 1400 - HEADERS);
         assert_eq!(run.path_mtu.news(), Some((1500, 1400)));
         assert_eq!(run.path_mtu.news(), None);
+        assert_eq!((run.path_mtu.take_regained(), run.path_mtu.take_regained()), (true, false));
         assert!(run.probes <= 8, "{} probes", run.probes);
     }
 
@@ -395,6 +432,7 @@ mod tests {
             assert_eq!(run.path_mtu.next_timeout(), Some(run.now + PATIENCE));
             run.now += PATIENCE;
             run.path_mtu.on_timeout(run.now, heard);
+            assert!(run.path_mtu.wants_company());
         }
         assert_eq!(run.path_mtu.limit(), 1472);
     }
