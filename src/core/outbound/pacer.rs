@@ -15,6 +15,8 @@ const CATCH_UP: Duration = Duration::from_millis(2);
 const MAX_DEBT: Duration = Duration::from_millis(50);
 /// Datagrams of a slow link that may be owed at least: two trains of the shortest.
 const MAX_OWED: u32 = 4;
+/// … but no longer than this: probes alone may have made a rate of a few hundred bytes a second.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// Keeps the time before which nothing may leave.
 #[derive(Default)]
@@ -37,7 +39,7 @@ impl Pacer {
     pub fn on_sent(&mut self, now: Instant, bytes: u64, rate: Option<Rate>) {
         if let Some(rate) = rate {
             let duration = rate.duration_of(bytes);
-            let latest = now + MAX_DEBT.max(duration * MAX_OWED);
+            let latest = now + MAX_DEBT.max((duration * MAX_OWED).min(MAX_WAIT));
             self.next = (self.next.max(now - CATCH_UP) + duration).min(latest.max(self.next));
         }
     }
@@ -77,5 +79,8 @@ mod tests {
         let (mut pacer, now) = (Pacer::default(), Instant::ZERO + Duration::from_secs(10));
         (0..200).for_each(|_| pacer.on_sent(now, 1_400, rate));
         assert!(pacer.next().since(now) <= Duration::from_millis(56));
+        let hardly_known = Some(Rate::from_bytes_per_second(360));
+        (0..200).for_each(|_| pacer.on_sent(now, 1_400, hardly_known));
+        assert!(pacer.next().since(now) <= Duration::from_secs(1));
     }
 }

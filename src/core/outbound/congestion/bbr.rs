@@ -222,6 +222,8 @@ impl Bbr {
         } else if !self.round_app_limited {
             self.full_rounds += 1;
         }
+        // A probe that was late overran nothing.
+        let overrun = overrun && self.round_acked + self.round_lost > MINIMUM_WINDOW * self.max_datagram;
         if overrun || self.full_rounds >= STARTUP_ROUNDS {
             self.enter(now, Phase::Drain);
         }
