@@ -4,10 +4,21 @@ use std::path::Path;
 
 use super::fields::{Field, Fields};
 use super::value::{self, MIN_IPV6_MTU};
-use super::{Cidr, Hooks, Host, Key, Mtu, Protection, load};
+use super::{Cidr, Hooks, Host, Key, MetricMode, Mtu, Protection, Redundancy, load};
 
-pub(super) const KEYS: &[&str] =
-    &["Key", "KeyFile", "Protection", "Address", "MTU", "PreUp", "PostUp", "PreDown", "PostDown"];
+pub(super) const KEYS: &[&str] = &[
+    "Key",
+    "KeyFile",
+    "Protection",
+    "Address",
+    "MTU",
+    "MetricMode",
+    "Redundancy",
+    "PreUp",
+    "PostUp",
+    "PreDown",
+    "PostDown",
+];
 
 /// Reads the section; whatever is wrong with it is reported. `None` if that leaves no host.
 pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
@@ -22,6 +33,8 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
         let allowed = format!("min {MIN_IPV6_MTU} with an IPv6 Address");
         fields.invalid(line, "MTU", &allowed, &mtu.to_string());
     }
+    let metric_mode = fields.parsed("MetricMode", |text| text.parse::<MetricMode>());
+    let redundancy = fields.parsed("Redundancy", |text| text.parse::<Redundancy>());
     let commands = |key| fields.all(key).map(|entry| entry.value.clone()).collect();
     Some(Host {
         hooks: Hooks {
@@ -33,6 +46,8 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
         protection: protection?,
         addresses,
         mtu: mtu.value().unwrap_or(Mtu::Auto),
+        metric_mode: metric_mode.value().unwrap_or_default(),
+        redundancy: redundancy.value().unwrap_or_default(),
     })
 }
 

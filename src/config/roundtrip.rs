@@ -39,7 +39,8 @@ fn word() -> impl Strategy<Value = String> {
     let keys = host::KEYS.iter().chain(peer::KEYS).map(|key| format!("{key} ="));
     let others = [
         "[Host]", "[Peer]", "[", "]", "=", ":", "#", ";", "\n", "\n", "\n", " ", "\r", "\"", "'", "\\", ",",
-        "/", "0", "1", "65536", "nc0", "::1", "10.0.0.1", "UDP", "TCP", "off", "auto", "mac", "none", "é",
+        "/", "0", "1", "65536", "nc0", "::1", "10.0.0.1", "UDP", "TCP", "off", "auto", "mac", "none",
+        "overflow", "realtime", "é",
         "\u{feff}", "\0",
     ];
     let words: Vec<String> = keys.chain(others.map(str::to_owned)).collect();
@@ -63,10 +64,13 @@ fn config() -> impl Strategy<Value = Config> {
 
 fn host() -> impl Strategy<Value = Host> {
     let mtu = prop_oneof![Just(Mtu::Auto), (1280..=u16::MAX).prop_map(Mtu::Fixed)];
-    (protection(), vec(cidr(), 0..5), mtu, hooks()).prop_map(|(protection, mut addresses, mtu, hooks)| {
+    let metric_mode = prop_oneof![Just(MetricMode::Backup), Just(MetricMode::Overflow)];
+    let redundancy = prop_oneof![Just(Redundancy::Off), Just(Redundancy::Realtime)];
+    let all = (protection(), vec(cidr(), 0..5), mtu, metric_mode, redundancy, hooks());
+    all.prop_map(|(protection, mut addresses, mtu, metric_mode, redundancy, hooks)| {
         let mut seen = BTreeSet::new();
         addresses.retain(|cidr| seen.insert(cidr.address()));
-        Host { protection, addresses, mtu, hooks }
+        Host { protection, addresses, mtu, metric_mode, redundancy, hooks }
     })
 }
 
@@ -169,6 +173,8 @@ fn print(config: &Config) -> String {
         Mtu::Auto => line("MTU", &"auto"),
         Mtu::Fixed(mtu) => line("MTU", &mtu),
     }
+    line("MetricMode", &host.metric_mode.name());
+    line("Redundancy", &host.redundancy.name());
     let hooks = &host.hooks;
     let phases = [
         ("PreUp", &hooks.pre_up),

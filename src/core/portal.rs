@@ -22,13 +22,13 @@ use arc_swap::ArcSwap;
 use super::discard::{Discard, Discards};
 use super::icmp;
 use super::inbound::{Delivery, Fresh, Inbound};
-use super::outbound::{Event, Heard, LinkConfig, Outbound, Sealing, SocketId, Train};
+use super::outbound::{Event, Heard, LinkConfig, Outbound, Policy, Sealing, SocketId, Train};
 use super::packet::Packet;
 use super::session::protection::{Manner, Sealed, Verified};
 use super::session::{Handshaken, KeyRing, Session};
 use super::snapshot;
 use super::units::{Instant, LinkId};
-use super::wire::{Ack, HandshakeHead, Kind, Probe};
+use super::wire::{Ack, HandshakeHead, Kind, Probe, Report};
 
 /// A new try to begin a session comes after this …
 const RETRY: Duration = Duration::from_secs(1);
@@ -82,6 +82,8 @@ pub struct PortalConfig {
     pub manner: Manner,
     /// Longest inner packet.
     pub buffer_size: usize,
+    /// How the links are used.
+    pub policy: Policy,
 }
 
 /// A whole portal. See the module for the calling contract.
@@ -132,6 +134,9 @@ impl Portal {
         let instance = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
         let mut bucket_seed = [0; 16];
         bucket_seed.copy_from_slice(&seed[..16]);
+        let footer_len = config.manner.footer_len();
+        let mut outbound = Outbound::new(now, config.buffer_size, footer_len, bucket_seed);
+        outbound.set_policy(config.policy);
         Self {
             ring: ArcSwap::default(),
             session: Mutex::new(SessionRoom {
@@ -145,15 +150,15 @@ impl Portal {
             }),
             inbound: Mutex::new(Inbound::new(config.buffer_size)),
             delivery: Mutex::default(),
-            outbound: Mutex::new(Outbound::new(
-                now,
-                config.buffer_size,
-                config.manner.footer_len(),
-                bucket_seed,
-            )),
+            outbound: Mutex::new(outbound),
             discards: Discards::default(),
             news: AtomicBool::new(false),
         }
+    }
+
+    /// Changes how the links are used.
+    pub fn set_policy(&self, policy: Policy) {
+        self.outbound().set_policy(policy);
     }
 
     // The interface.
@@ -214,6 +219,13 @@ impl Portal {
     pub fn fail(&self, now: Instant, link: LinkId, reason: String) -> u16 {
         let mut outbound = self.outbound();
         outbound.fail(now, link, reason);
+        self.settle(now, &outbound)
+    }
+
+    /// Nothing that was sent on the link lately could leave. Gives the links that have something to send.
+    pub fn on_send_errors(&self, now: Instant, link: LinkId, reason: String) -> u16 {
+        let mut outbound = self.outbound();
+        outbound.on_send_errors(now, link, reason);
         self.settle(now, &outbound)
     }
 
@@ -375,6 +387,12 @@ impl Portal {
                 let reply = Probe::read(fresh.body).ok_or(Discard::Malformed)?;
                 let link = self.join(now, arrival, fresh, &reply)?;
                 self.outbound().on_probe_reply(now, link, reply);
+                Ok(link)
+            }
+            Kind::Report => {
+                let link = fresh.link.ok_or(Discard::UnknownLink)?;
+                let report = Report::read(fresh.body).ok_or(Discard::Malformed)?;
+                self.outbound().on_report(now, link, &report);
                 Ok(link)
             }
             Kind::Close => {
@@ -553,11 +571,15 @@ impl Portal {
         self.tend_session(now, entropy);
         let mut inbound = self.inbound();
         let acks: Vec<_> = inbound.take_acks(now).collect();
+        let heard = inbound.take_report(now);
         let mut deliveries = Vec::new();
         inbound.release(now, &mut deliveries);
         self.deliver(inbound, deliveries, sink);
         let mut outbound = self.outbound();
         outbound.on_timeout(now);
+        if let Some(heard) = heard {
+            outbound.send_report(heard);
+        }
         acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
         self.settle(now, &outbound)
     }

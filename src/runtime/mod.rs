@@ -25,8 +25,8 @@ use self::engine::{Engine, Notice};
 use self::interface::Interfaces;
 use self::keeper::{Keeper, Kept};
 use self::tun::Tun;
-use crate::config::{Config, InterfaceName, Mtu, Peer, Protection};
-use crate::core::outbound::{Event, State};
+use crate::config::{Config, InterfaceName, MetricMode, Mtu, Peer, Protection, Redundancy};
+use crate::core::outbound::{Event, Policy, State};
 use crate::core::portal::{Portal, PortalConfig};
 use crate::core::session::protection::Manner;
 use crate::core::snapshot::Snapshot;
@@ -94,7 +94,8 @@ impl Runtime {
         let (sender, notices) = mpsc::unbounded_channel();
         let engine = Engine::new(portal, tun, sender).map_err(|error| failed("make a timer", &error))?;
         let threads = engine.start().map_err(|error| failed("start a thread", &error))?;
-        let keeper = Keeper::new(Arc::clone(&engine));
+        let changes = Interfaces::changes().map_err(|error| failed("listen to netlink", &error))?;
+        let keeper = Keeper::new(Arc::clone(&engine), changes);
         let kept = config.peers.iter().map(|peer| keeper.keep(peer.clone())).collect();
         let runtime = Self {
             engine,
@@ -178,6 +179,7 @@ impl Runtime {
                 kept.push(self.keeper.keep(peer.clone()));
             }
         }
+        self.engine.portal.set_policy(policy(&config));
         *current = config;
         drop((kept, current));
         self.engine.refresh();
@@ -238,7 +240,14 @@ fn portal_config(config: &Config, buffer_size: usize) -> PortalConfig {
         Protection::None { .. } => Manner::None,
     };
     let psk = config.host.protection.key().map_or([0; 32], |key| *key.as_bytes());
-    PortalConfig { psk, manner, buffer_size }
+    PortalConfig { psk, manner, buffer_size, policy: policy(config) }
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        overflow: config.host.metric_mode == MetricMode::Overflow,
+        redundancy: config.host.redundancy == Redundancy::Realtime,
+    }
 }
 
 fn explain_tun(name: &InterfaceName, error: &::tun::Error) -> RuntimeError {

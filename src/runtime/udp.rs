@@ -139,6 +139,14 @@ fn grow_buffers(socket: &Socket) {
     let _ = socket.set_send_buffer_size(BUFFER);
 }
 
+/// The address from which the kernel would send to `remote` now.
+pub(super) fn source_to(local: &Local, remote: SocketAddr) -> Option<IpAddr> {
+    let asking = Local { port: 0, ..local.clone() };
+    let socket = bound(&asking, Some(remote), Type::DGRAM, Protocol::UDP).ok()?;
+    socket.connect(&remote.into()).ok()?;
+    Some(socket.local_addr().ok()?.as_socket()?.ip())
+}
+
 /// The MTU of the path to `remote` as the kernel knows it now, from the interface or what routers told.
 pub(super) fn path_mtu(local: &Local, remote: SocketAddr) -> Option<u16> {
     let probe = Local { port: 0, ..local.clone() };

@@ -67,9 +67,24 @@ impl Receiver {
         self.due = Some(self.due.map_or(due, |at| at.min(due)));
     }
 
+    /// Takes the sequence number of a packet that came before, on this or another link. The transmission did
+    /// arrive, so it is acknowledged, unless it was already: a recording that is played again moves nothing.
+    pub fn on_duplicate(&mut self, now: Instant, low: u32) {
+        let sequence = expand32(self.next, low);
+        let (word, bit) = Self::place(sequence);
+        if sequence >= self.next || sequence + HISTORY >= self.next && self.seen[word] & bit == 0 {
+            self.on_received(now, low, false);
+        }
+    }
+
     /// Sets the wait from the link's round-trip time.
     pub fn set_rtt(&mut self, rtt: Duration) {
         self.delay = ack_delay(rtt);
+    }
+
+    /// Low half of the largest number received.
+    pub fn largest(&self) -> Option<u32> {
+        self.next.checked_sub(1).map(|largest| largest as u32)
     }
 
     /// When an acknowledgement is due; `None` if there is nothing to tell.
@@ -168,6 +183,18 @@ mod tests {
             });
         }
         assert!(told[..700].iter().all(|&times| times >= REPEATS), "{told:?}");
+    }
+
+    #[test]
+    fn a_second_copy_is_acknowledged_and_a_recording_is_not() {
+        let mut receiver = Receiver::default();
+        receiver.on_received(at(1), 0, true);
+        receiver.take_ack(at(1));
+        receiver.on_duplicate(at(2), 0);
+        assert_eq!(receiver.due(), None);
+        receiver.on_duplicate(at(2), 1);
+        assert!(receiver.due().is_some());
+        assert_eq!(receiver.largest(), Some(1));
     }
 
     proptest! {

@@ -1,6 +1,8 @@
 //! One link as this portal sees it: its life (`init → probing → up ⇄ suspect → down → probing`), what it
 //! has to say besides data, and its [`Sender`].
 
+mod damping;
+
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -8,8 +10,9 @@ use std::time::Duration;
 
 use super::congestion::Algorithm;
 use super::sender::Sender;
-use crate::core::units::Instant;
-use crate::core::wire::{Ack, Probe};
+use crate::core::units::{Instant, Rate};
+use crate::core::wire::{Ack, Probe, Report};
+use damping::Damping;
 
 /// A suspect link that another can stand in for is down after this.
 const SUSPECT_FOR: Duration = Duration::from_millis(300);
@@ -21,12 +24,14 @@ const DEAF_AFTER: u32 = 3;
 const JOIN_PROBE_WAIT: Duration = Duration::from_millis(200);
 /// First wait between the probes of a suspect or lost link.
 const SUSPECT_PROBE_WAIT: Duration = Duration::from_millis(50);
-/// A lost link is probed at least as often as this for its first minute, then less, see [`Link::probe_wait`].
-const DOWN_PROBE_WAIT: Duration = Duration::from_millis(300);
+/// First wait between the probes of a lost link: it grows to a 200th of the time since the loss …
+const DOWN_PROBE_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait between probes.
 const MAX_PROBE_WAIT: Duration = Duration::from_secs(2);
-/// Longest wait between probes of a link that has been down for long.
+/// … up to this.
 const MAX_DOWN_PROBE_WAIT: Duration = Duration::from_secs(5);
+/// For so long the return of a lost link is expected, and the windows of the senders inside are kept for it.
+const AWAY: Duration = Duration::from_secs(30);
 /// Answers that a lost link must give before it carries data again.
 const REPLIES_TO_RETURN: u8 = 3;
 /// Silence after which a hint suffices to ask: who replays recordings makes us send no more than that.
@@ -115,10 +120,16 @@ pub(super) struct Link {
     /// Probes since the last answer.
     unanswered: u32,
     replies_seen: u8,
+    /// Since when a lost link has answered.
+    good_since: Option<Instant>,
+    /// What it carried when it was up.
+    rate_before: Option<Rate>,
+    damping: Damping,
     probe_at: Option<Instant>,
     probe_due: bool,
     pub(super) handshake: Option<Vec<u8>>,
     pub(super) ack: Option<Ack>,
+    pub(super) report: Option<Report>,
     pub(super) replies: VecDeque<Probe>,
     pub(super) close_due: bool,
     pub(super) sent_packets: u64,
@@ -150,10 +161,14 @@ impl Link {
             stale_probe_id: 0,
             unanswered: 0,
             replies_seen: 0,
+            good_since: None,
+            rate_before: None,
+            damping: Damping::default(),
             probe_at: None,
             probe_due: false,
             handshake: None,
             ack: None,
+            report: None,
             replies: VecDeque::new(),
             close_due: false,
             sent_packets: 0,
@@ -237,8 +252,10 @@ impl Link {
         self.received_bytes += bytes;
     }
 
-    /// Somebody says that the peer is not what it was: find out, if it has been silent.
+    /// Somebody says that the peer is not what it was: find out, if it has been silent. A lost link that
+    /// answers may be wanted now.
     pub(super) fn doubt(&mut self, now: Instant) {
+        self.probe_due |= self.good_since.is_some() && self.is_open();
         if self.state == State::Up && self.is_open() && now.since(self.last_received) >= DOUBT_AFTER {
             self.probe_due = true;
         }
@@ -257,8 +274,8 @@ impl Link {
         }
     }
 
-    /// An answer to a probe of ours.
-    pub(super) fn on_probe_reply(&mut self, now: Instant, reply: Probe) -> Option<Change> {
+    /// An answer to a probe of ours. `stand_in`: another link is up.
+    pub(super) fn on_probe_reply(&mut self, now: Instant, reply: Probe, stand_in: bool) -> Option<Change> {
         self.hear(reply);
         // Not only to the last one: on a long path others leave before the answer comes.
         let asked = self.probe_id.wrapping_sub(self.stale_probe_id);
@@ -270,9 +287,15 @@ impl Link {
         match self.state {
             State::Init | State::Probing => self.enter(now, State::Up, None),
             State::Suspect => self.enter(now, State::Up, None),
-            State::Down if self.replies_seen >= REPLIES_TO_RETURN => self.enter(now, State::Up, None),
             State::Down => {
-                self.probe_at = Some(now);
+                let good_for = now.since(*self.good_since.get_or_insert(now));
+                let trusted = good_for >= self.damping.good_time() || !stand_in;
+                if self.replies_seen >= REPLIES_TO_RETURN && trusted {
+                    return self.enter(now, State::Up, None);
+                }
+                if self.replies_seen < REPLIES_TO_RETURN {
+                    self.probe_at = Some(now);
+                }
                 None
             }
             State::Up => None,
@@ -299,10 +322,7 @@ impl Link {
             State::Up if overdue => {
                 self.probe_due = true;
                 if self.is_silent(now) || self.sender.pto_count() >= DEAF_AFTER {
-                    change = self.enter(now, State::Suspect, Some("no answer".into()));
-                    if stand_in {
-                        self.sender.hand_over();
-                    }
+                    change = self.suspect(now, "no answer", stand_in);
                 }
             }
             State::Up if self.keep_alive_at().is_some_and(|at| now >= at) => self.probe_due = true,
@@ -315,6 +335,29 @@ impl Link {
             self.probe_due = true;
         }
         change
+    }
+
+    /// There is reason to think that nothing passes: what is in flight goes over the others.
+    pub(super) fn suspect(
+        &mut self,
+        now: Instant,
+        reason: impl Into<Cow<'static, str>>,
+        stand_in: bool,
+    ) -> Option<Change> {
+        if self.state != State::Up {
+            return None;
+        }
+        self.rate_before = self.sender.rate();
+        if stand_in {
+            self.sender.hand_over();
+        }
+        self.enter(now, State::Suspect, Some(reason.into()))
+    }
+
+    /// What the peer said `age` ago that it had `heard` shows that what was sent does not arrive.
+    pub(super) fn is_unheard(&self, now: Instant, heard: u32, age: Duration) -> bool {
+        let patience = self.patience() + age;
+        now.since(self.since) >= patience && self.sender.is_unheard(now, heard, patience)
     }
 
     /// When [`Link::on_timeout`] wants to be called.
@@ -339,6 +382,9 @@ impl Link {
             _ => Some(now + self.probe_wait(now)),
         };
         self.unanswered += 1;
+        if self.unanswered > self.most_unanswered() {
+            (self.good_since, self.replies_seen) = (None, 0);
+        }
         Some(self.probe(self.probe_id))
     }
 
@@ -358,9 +404,15 @@ impl Link {
         self.is_open()
             && (self.handshake.is_some()
                 || self.ack.is_some()
+                || self.report.is_some()
                 || self.probe_due
                 || self.close_due
                 || !self.replies.is_empty())
+    }
+
+    /// Probes without an answer that are no fault: those whose answers are under way, and a lost one or two.
+    fn most_unanswered(&self) -> u32 {
+        3 + self.sender.rtt().smoothed().div_duration_f64(DOWN_PROBE_WAIT) as u32
     }
 
     fn probe_wait(&self, now: Instant) -> Duration {
@@ -370,6 +422,7 @@ impl Link {
             State::Suspect => {
                 doubled(SUSPECT_PROBE_WAIT.max(self.sender.rtt().smoothed() / 2)).min(MAX_PROBE_WAIT)
             }
+            _ if self.good_since.is_some() => DOWN_PROBE_WAIT,
             _ => (now.since(self.since) / 200).clamp(DOWN_PROBE_WAIT, MAX_DOWN_PROBE_WAIT),
         }
     }
@@ -380,17 +433,39 @@ impl Link {
 
     /// Nothing was heard for longer than the path explains.
     fn is_silent(&self, now: Instant) -> bool {
+        now.since(self.last_received) >= self.patience()
+    }
+
+    /// Longest time without an answer that the path explains.
+    fn patience(&self) -> Duration {
         let rtt = self.sender.rtt();
-        let threshold = (rtt.smoothed() * 3 / 2 + rtt.variation() * 4).max(MIN_SILENCE);
-        now.since(self.last_received) >= threshold
+        (rtt.smoothed() * 3 / 2 + rtt.variation() * 4).max(MIN_SILENCE)
+    }
+
+    /// What a link carried that is away for a moment only, as far as one can hope.
+    pub(super) fn absent_rate(&self, now: Instant) -> Option<Rate> {
+        let away = matches!(self.state, State::Suspect | State::Down) && now.since(self.since) < AWAY;
+        self.rate_before.filter(|_| away)
     }
 
     fn lose(&mut self, now: Instant, reason: Cow<'static, str>) -> Option<Change> {
+        if self.state == State::Up {
+            self.rate_before = self.sender.rate();
+        }
         self.sender.restart(now, self.config.algorithm);
-        (self.replies_seen, self.unanswered) = (0, 0);
+        (self.replies_seen, self.unanswered, self.good_since) = (0, 0, None);
+        (self.ack, self.report) = (None, None);
         if self.socket.is_some() {
             self.probe_at = Some(now + DOWN_PROBE_WAIT);
         }
+        if self.state != State::Down {
+            self.damping.on_lost(now);
+        }
+        let good_time = self.damping.good_time();
+        let reason = match good_time.as_secs() {
+            0 => reason,
+            seconds => format!("{reason}; it flaps, so it must be good for {seconds} s to return").into(),
+        };
         self.enter(now, State::Down, Some(reason))
     }
 
@@ -405,6 +480,9 @@ impl Link {
         match to {
             State::Up => {
                 (self.probe_at, self.unanswered) = (None, 0);
+                if from == State::Down {
+                    self.damping.on_returned(now);
+                }
                 // What an outage did to the estimates is not what the path is like.
                 if from != State::Suspect || lasted > SUSPECT_FOR {
                     self.sender.renew(now, self.config.algorithm);

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::link::Link;
+use super::link::{Link, State};
 use super::sender::Kept;
 use super::stamp::Stamp;
 use super::train::{Sealing, Train};
@@ -26,13 +26,13 @@ impl Outbound {
     /// Links that have something to send now, a bit each.
     pub fn ready(&self, now: Instant) -> u16 {
         let urgent = self.session && (self.queue.has_sparse() || !self.repairs.is_empty());
-        let backlog = self.session && self.queue.has_backlog();
+        let backlog = self.session && self.has_backlog();
         self.each().fold(0, |mask, (id, link)| {
             let copy = self.session && self.copies.iter().any(|(target, _)| *target == id);
             let ready = link.has_control()
                 || copy && link.sender.urgent_credit() > 0
                 || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
-                || backlog && self.carries_backlog(id) && link.sender.credit(now) > 0;
+                || backlog && (self.carries_backlog(id) || self.takes_overflow(now, id)) && link.sender.credit(now) > 0;
             if ready { mask | 1 << id.0 } else { mask }
         })
     }
@@ -53,11 +53,12 @@ impl Outbound {
                 self.pull_urgent(now, id, sealing, train);
             }
             self.pull_copies(now, id, sealing, train);
-            if self.carries_backlog(id) {
+            if self.carries_backlog(id) || self.takes_overflow(now, id) {
                 self.pull_backlog(now, id, sealing, train);
             }
         }
-        if !self.queue.has_backlog()
+        let wanted = self.has_backlog() && (self.carries_backlog(id) || self.takes_overflow(now, id));
+        if !wanted
             && let Some(link) = self.links[id.index()].as_deref_mut()
         {
             link.sender.on_app_limited();
@@ -83,6 +84,9 @@ impl Outbound {
             let body = stamp.control(train, link, Kind::Ack, 0, ack.wire_len());
             ack.write(body);
         }
+        if let Some(report) = link.report.take() {
+            report.write(stamp.control(train, link, Kind::Report, 0, report.wire_len()));
+        }
         if let Some(probe) = link.take_probe(now) {
             let body = stamp.control(train, link, Kind::Probe, flags::ACK_NOW, PROBE_LEN);
             body.copy_from_slice(&probe.to_bytes());
@@ -102,7 +106,10 @@ impl Outbound {
             if let Some(kept) = self.repairs.pop_front_if(fits) {
                 self.send_again(now, id, sealing, train, kept);
             } else if let Some(packet) = self.queue.pop_sparse(now, room) {
-                self.send(now, id, sealing, train, packet);
+                let twin = self.twin(now, id, &packet);
+                let flags = if twin.is_some() { flags::REINJECTED } else { 0 };
+                self.copies.extend(twin);
+                self.send(now, id, sealing, train, packet, flags);
             } else {
                 return;
             }
@@ -124,12 +131,21 @@ impl Outbound {
     fn pull_backlog(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
         let Some(credit) = self.link(id).map(|link| link.sender.credit(now)) else { return };
         let mut spent = 0;
+        let overflow = !self.carries_backlog(id);
         loop {
+            if overflow && !self.takes_overflow(now, id) {
+                return;
+            }
             let left = |_: &Link| credit.saturating_sub(spent);
             let Some(room) = self.room(id, sealing, train, left) else { return };
+            if let Some(kept) = self.handed_over.pop_front_if(|kept| kept.packet.len() as u64 <= room) {
+                spent += (HEADER_LEN + kept.packet.len() + sealing.footer_len) as u64;
+                self.put_again(now, id, sealing, train, kept);
+                continue;
+            }
             let Some(packet) = self.queue.pop_backlogged(now, room) else { return };
             spent += (HEADER_LEN + packet.len() + sealing.footer_len) as u64;
-            self.send(now, id, sealing, train, packet);
+            self.send(now, id, sealing, train, packet, 0);
         }
     }
 
@@ -146,15 +162,23 @@ impl Outbound {
         credit.checked_sub(overhead).filter(|room| *room > 0)
     }
 
-    fn send(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, packet: Packet) {
+    fn send(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        sealing: Sealing,
+        train: &mut Train,
+        packet: Packet,
+        flags: u8,
+    ) {
         let in_flight = self.in_flight_mask();
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         let order = place(&mut self.positions, &packet);
         let (data_sequence, bytes) =
             (self.data_sequence as u32, HEADER_LEN + packet.len() + sealing.footer_len);
         let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
-        stamp.data(train, link, order, &packet);
-        let kept = if order.bucket != 0 && self.queue.can_spare_buffers() {
+        stamp.data(train, link, flags, order, &packet);
+        let kept = if (packet.ordered || packet.realtime) && self.queue.can_spare_buffers() {
             Some(Kept { packet, order, data_sequence, first_sent: now, repaired: false })
         } else {
             self.queue.give_back(packet);
@@ -221,6 +245,18 @@ impl Outbound {
         self.extra_delay(id, half_rtt).is_some_and(|extra| extra <= MAX_REORDER_DELAY)
     }
 
+    /// Whether the link, of a higher metric than those that carry data, takes what these have no room for.
+    fn takes_overflow(&self, now: Instant, id: LinkId) -> bool {
+        let spare = |link: &&Link| self.active & 1 << id.0 == 0 && link.state == State::Up && link.is_open();
+        let Some(link) = self.link(id).filter(spare).filter(|_| self.policy.overflow) else { return false };
+        let best = self.active_links().map(half_rtt).min();
+        // A queue that stands, where the target is what senders inside need to use a link in full.
+        let stands = self.queue.sojourn(now).is_some_and(|sojourn| sojourn >= self.queue.target() / 2);
+        stands
+            && best.is_some_and(|best| half_rtt(link) <= best + MAX_REORDER_DELAY)
+            && self.active_links().all(|link| link.sender.credit(now) == 0)
+    }
+
     /// How much later than over the best link a packet arrives over this one; `None` if it carries no data.
     fn extra_delay(&self, id: LinkId, delay: impl Fn(&Link) -> Duration) -> Option<Duration> {
         let active = self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
@@ -238,7 +274,7 @@ impl Outbound {
 
 /// Time over the link as far as it is known. With nothing in flight its queue has drained, whatever the last
 /// samples said; without that, a link that once filled its own queue would never be tried again.
-fn half_rtt(link: &Link) -> Duration {
+pub(super) fn half_rtt(link: &Link) -> Duration {
     let rtt = link.sender.rtt();
     let current = if link.sender.in_flight() == 0 { rtt.min() } else { rtt.smoothed() };
     current / 2

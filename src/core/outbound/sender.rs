@@ -36,8 +36,8 @@ struct Sent {
     time: Instant,
     bytes: u32,
     fate: Fate,
-    /// An ordered packet is kept until it is acknowledged, to be sent once more if it gets lost.
     ordered: bool,
+    /// A packet is kept until it is acknowledged, see [`Kept`].
     kept: Option<Kept>,
     app_limited: bool,
     /// The link's delivery state when this left, for the rate sample.
@@ -46,7 +46,7 @@ struct Sent {
     first_sent: Instant,
 }
 
-/// An ordered packet that may be sent again.
+/// A packet that may be sent again: an ordered one when it was lost, any when its link failed.
 #[derive(Debug)]
 pub struct Kept {
     /// The packet.
@@ -59,6 +59,13 @@ pub struct Kept {
     pub first_sent: Instant,
     /// This was its second try: there is no third.
     pub repaired: bool,
+}
+
+impl Kept {
+    /// Its conversation suffers from reordering and gaps.
+    pub fn is_ordered(&self) -> bool {
+        self.order.bucket != 0
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -207,7 +214,7 @@ impl Sender {
             self.delivered_time = now;
             self.waiting_since = now;
         }
-        let ordered = kept.is_some();
+        let ordered = kept.as_ref().is_some_and(Kept::is_ordered);
         self.sent.push_back(Sent {
             time: now,
             bytes: bytes as u32,
@@ -444,6 +451,14 @@ impl Sender {
     fn offer_oldest(&mut self) {
         let oldest = self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight && sent.ordered);
         self.lost.extend(oldest.take(TAIL).filter_map(|sent| sent.kept.take()));
+    }
+
+    /// The peer, which has `heard` sequence numbers up to this one, misses what was sent `patience` ago.
+    pub fn is_unheard(&self, now: Instant, heard: u32, patience: Duration) -> bool {
+        let heard = expand32(self.next_sequence, heard);
+        let in_flight = |(_, sent): &(u64, &Sent)| sent.fate == Fate::InFlight;
+        let oldest = (self.base..).zip(&self.sent).find(in_flight);
+        oldest.is_some_and(|(sequence, sent)| sequence > heard && now.since(sent.time) >= patience)
     }
 
     /// Gives up what is in flight: the link is down.

@@ -41,9 +41,16 @@ impl<'a> Stamp<'a> {
     }
 
     /// Adds a packet that leaves for the first time.
-    pub(super) fn data(&mut self, train: &mut Train, link: &mut Link, order: Order, packet: &Packet) {
+    pub(super) fn data(
+        &mut self,
+        train: &mut Train,
+        link: &mut Link,
+        flags: u8,
+        order: Order,
+        packet: &Packet,
+    ) {
         let data_sequence = self.next();
-        let body = self.datagram(train, link, (Kind::Data, 0), order, data_sequence, packet.len());
+        let body = self.datagram(train, link, (Kind::Data, flags), order, data_sequence, packet.len());
         body.copy_from_slice(packet.bytes());
     }
 
