@@ -228,7 +228,7 @@ impl Resequencer {
     /// The cap, and how long a repair may take once it is needed.
     fn patience(&self) -> (Duration, Duration) {
         let rtt = self.links.iter().filter_map(|link| link.rtt).min().unwrap_or_default();
-        ((rtt * 2).clamp(LEAST_CAP, MOST_CAP), rtt * 3 / 2 + REPAIR_MARGIN)
+        ((rtt * 5).clamp(LEAST_CAP, MOST_CAP), rtt * 3 / 2 + REPAIR_MARGIN)
     }
 
     /// Skips the first `count` positions; what waits among them is delivered.

@@ -318,12 +318,11 @@ impl Link {
     pub(super) fn on_timeout(&mut self, now: Instant, stand_in: bool) -> Option<Change> {
         let overdue = self.sender.on_timeout(now);
         let mut change = None;
+        self.probe_due |= overdue && self.state == State::Up;
+        let deaf = overdue && self.sender.pto_count() >= DEAF_AFTER;
         match self.state {
-            State::Up if overdue => {
-                self.probe_due = true;
-                if self.is_silent(now) || self.sender.pto_count() >= DEAF_AFTER {
-                    change = self.suspect(now, "no answer", stand_in);
-                }
+            State::Up if deaf || self.silent_at().is_some_and(|at| now >= at) => {
+                change = self.suspect(now, "no answer", stand_in);
             }
             State::Up if self.keep_alive_at().is_some_and(|at| now >= at) => self.probe_due = true,
             State::Suspect if stand_in && now >= self.since + SUSPECT_FOR => {
@@ -363,7 +362,7 @@ impl Link {
     /// When [`Link::on_timeout`] wants to be called.
     pub(super) fn next_timeout(&self, stand_in: bool) -> Option<Instant> {
         let by_state = match self.state {
-            State::Up if !self.probe_due => self.keep_alive_at(),
+            State::Up => [self.silent_at(), self.keep_alive_at().filter(|_| !self.probe_due)].into_iter().flatten().min(),
             State::Suspect if stand_in => Some(self.since + SUSPECT_FOR),
             _ => None,
         };
@@ -431,9 +430,9 @@ impl Link {
         Some(self.last_sent.max(self.last_received) + self.config.keep_alive?)
     }
 
-    /// Nothing was heard for longer than the path explains.
-    fn is_silent(&self, now: Instant) -> bool {
-        now.since(self.last_received) >= self.patience()
+    /// When an answer that is overdue is so for longer than the path explains, and nothing else was heard.
+    fn silent_at(&self) -> Option<Instant> {
+        (self.sender.pto_count() > 0).then(|| self.last_received + self.patience())
     }
 
     /// Longest time without an answer that the path explains.

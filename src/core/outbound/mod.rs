@@ -564,9 +564,10 @@ impl Outbound {
         let absent = self.each().filter_map(|(_, link)| link.absent_rate(now));
         let absent: u64 = absent.map(Rate::bytes_per_second).sum();
         let present = self.active_rate().bytes_per_second().max(1);
-        let windows = (1.5 * (1.0 + absent as f64 / present as f64) - 1.0).min(100.0);
+        let windows = 0.5 + (1.5 * absent as f64 / present as f64).min(100.0);
         let target = slowest.mul_f64(windows).min(MAX_TARGET.max(slowest / 2));
-        let (target, interval) = (target.max(MIN_TARGET), (slowest * 2).max(MIN_INTERVAL));
+        let target = target.max(MIN_TARGET);
+        let interval = (slowest * 3 / 2 + target).max(MIN_INTERVAL);
         self.queue.set_tolerance(Tolerance { target, interval });
     }
 
