@@ -268,13 +268,15 @@ impl Section {
     async fn initiate_tcp(&self, remote: &Remote) -> io::Result<std::convert::Infallible> {
         let address = resolve(remote, self.wants_v6()).await?;
         let local = self.local();
-        let way = self.way_to(address)?;
+        let mut way = self.way_to(address)?;
         let socket = tcp::socket(&local, Some(address)).map_err(|error| self.explain(error))?;
         let connecting = TcpSocket::from_std_stream(socket.into()).connect(address);
         let stream = timeout(CONNECT_TIMEOUT, connecting)
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{remote} does not answer")))?
             .map_err(|error| io::Error::new(error.kind(), format!("{remote}: {error}")))?;
+        // A connection does not outlive its address.
+        way.address = Some(stream.local_addr()?.ip());
         let flow = TcpFlow::new(stream.into_std()?, address)?;
         let socket = self.keeper.engine.add_socket(Flow::Tcp(flow))?;
         let mut failures = self.hold(socket, false);

@@ -280,6 +280,12 @@ fn log(event: &Event) {
                 _ => tracing::info!("link {number} {name}: {from} -> {to_name}{why}"),
             }
         }
+        Event::Judged { link, name, reason: Some(reason) } => {
+            tracing::warn!("link {} {name}: {reason}", link.0 + 1);
+        }
+        Event::Judged { link, name, reason: None } => {
+            tracing::info!("link {} {name}: loses little again, carries data", link.0 + 1);
+        }
         Event::Moved { link, name, remote } => {
             tracing::info!("link {} {name}: the other portal is at {remote} now", link.0 + 1);
         }

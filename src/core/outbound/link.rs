@@ -2,6 +2,7 @@
 //! has to say besides data, and its [`Sender`].
 
 mod damping;
+mod fitness;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use super::sender::Sender;
 use crate::core::units::{Instant, Rate};
 use crate::core::wire::{Ack, Probe, Report};
 use damping::Damping;
+use fitness::{Fitness, Verdict};
 
 /// A suspect link that another can stand in for is down after this.
 const SUSPECT_FOR: Duration = Duration::from_millis(300);
@@ -125,6 +127,7 @@ pub(super) struct Link {
     /// What it carried when it was up.
     rate_before: Option<Rate>,
     damping: Damping,
+    fitness: Fitness,
     probe_at: Option<Instant>,
     probe_due: bool,
     pub(super) handshake: Option<Vec<u8>>,
@@ -164,6 +167,7 @@ impl Link {
             good_since: None,
             rate_before: None,
             damping: Damping::default(),
+            fitness: Fitness::default(),
             probe_at: None,
             probe_due: false,
             handshake: None,
@@ -314,6 +318,39 @@ impl Link {
         if news { self.enter(now, State::Up, None) } else { None }
     }
 
+    /// It is known not to lose so much that it is of no use.
+    pub(super) fn is_fit(&self) -> bool {
+        self.fitness.verdict() == Verdict::Fit
+    }
+
+    /// Judges it by what became of its datagrams. True if it became unfit, or fit.
+    pub(super) fn judge(&mut self, now: Instant) -> bool {
+        if self.state != State::Up || !self.is_judged() {
+            return false;
+        }
+        let changed = self.fitness.judge(now, self.sender.rtt().min(), self.sender.totals());
+        if changed {
+            self.reason = self.unfitness();
+        }
+        changed
+    }
+
+    /// Why it is not used although it is up.
+    fn unfitness(&self) -> Option<Cow<'static, str>> {
+        let Verdict::Unfit(percent) = self.fitness.verdict() else { return None };
+        Some(format!("loses {percent} % of what is sent: not used while others can be").into())
+    }
+
+    /// Its losses say something of it. Without a window they are our own doing.
+    fn is_judged(&self) -> bool {
+        self.sender.controller().window().is_some()
+    }
+
+    /// Packets flow over other links: find out whether this one is of use again.
+    pub(super) fn ask_if_fit(&mut self, now: Instant) {
+        self.probe_due |= self.state == State::Up && self.is_open() && self.fitness.wants_probe(now);
+    }
+
     /// Handles its timers. `stand_in`: another link is up.
     pub(super) fn on_timeout(&mut self, now: Instant, stand_in: bool) -> Option<Change> {
         let overdue = self.sender.on_timeout(now);
@@ -377,7 +414,8 @@ impl Link {
         }
         self.probe_id = self.probe_id.wrapping_add(1);
         self.probe_at = match self.state {
-            State::Init | State::Up => None,
+            State::Init => None,
+            State::Up => self.fitness.on_probe(now),
             _ => Some(now + self.probe_wait(now)),
         };
         self.unanswered += 1;
@@ -437,6 +475,9 @@ impl Link {
 
     /// Longest time without an answer that the path explains.
     fn patience(&self) -> Duration {
+        if matches!(self.fitness.verdict(), Verdict::Unfit(_)) {
+            return fitness::PATIENCE;
+        }
         let rtt = self.sender.rtt();
         (rtt.smoothed() * 3 / 2 + rtt.variation() * 4).max(MIN_SILENCE)
     }
@@ -479,12 +520,17 @@ impl Link {
         match to {
             State::Up => {
                 (self.probe_at, self.unanswered) = (None, 0);
+                self.reason = self.unfitness();
                 if from == State::Down {
                     self.damping.on_returned(now);
                 }
                 // What an outage did to the estimates is not what the path is like.
                 if from != State::Suspect || lasted > SUSPECT_FOR {
                     self.sender.renew(now, self.config.algorithm);
+                    if self.is_judged() {
+                        self.fitness.restart(now, self.sender.totals());
+                        self.probe_due = true;
+                    }
                 }
             }
             State::Suspect => (self.probe_at, self.unanswered) = (Some(now), 0),

@@ -352,9 +352,24 @@ impl Outbound {
     /// An acknowledgement of what was sent on the link.
     pub fn on_ack(&mut self, now: Instant, id: LinkId, ack: &Ack) {
         self.change(now, id, |link| link.on_ack(now, ack));
+        self.judge(now, id);
         self.collect(now, id, false);
         self.tune_queue(now);
         self.drop_stranded_copies();
+    }
+
+    /// Sees whether the link is of use, by what became of its datagrams.
+    fn judge(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        let was_unfit = link.reason.is_some();
+        if !link.judge(now) {
+            return;
+        }
+        let (name, reason) = (link.config.name.clone(), link.reason.clone());
+        if was_unfit || reason.is_some() {
+            self.events.push(Event::Judged { link: id, name, reason });
+        }
+        self.refresh(now);
     }
 
     /// A probe: it will be answered.
@@ -508,12 +523,16 @@ impl Outbound {
         }
     }
 
-    /// Works out which links carry data: of those that are up (or, if none is, suspect: the last link is
-    /// never given up) the ones of the lowest metric.
+    /// Works out which links carry data: of those that are up and fit (or, if none is, only up; or suspect: the
+    /// last link is never given up) the ones of the lowest metric.
     fn refresh(&mut self, now: Instant) {
         let up = self.each().any(|(_, link)| link.state == State::Up);
         let wanted = if up { State::Up } else { State::Suspect };
-        let usable = || self.each().filter(move |(_, link)| link.state == wanted && link.is_open());
+        let any_fit = self.each().any(|(_, link)| link.state == wanted && link.is_open() && link.is_fit());
+        let usable = || {
+            let wanted = move |link: &Link| link.state == wanted && (link.is_fit() || !any_fit);
+            self.each().filter(move |(_, link)| wanted(link) && link.is_open())
+        };
         let lowest = usable().map(|(_, link)| link.metric()).min();
         self.active = usable()
             .filter(|(_, link)| Some(link.metric()) == lowest)

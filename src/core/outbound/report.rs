@@ -42,6 +42,8 @@ impl Outbound {
     pub fn on_report(&mut self, now: Instant, via: LinkId, report: &Report) {
         // It was true when it left.
         let age = self.srtt(via).unwrap_or_default() / 2;
+        // The peer reports while data reaches it.
+        self.links.iter_mut().flatten().for_each(|link| link.ask_if_fit(now));
         for id in (0..MAX_LINKS as u8).map(LinkId) {
             let stand_in = self.has_stand_in(id);
             let heard = report.heard[id.index()];

@@ -247,7 +247,9 @@ impl Outbound {
 
     /// Whether the link, of a higher metric than those that carry data, takes what these have no room for.
     fn takes_overflow(&self, now: Instant, id: LinkId) -> bool {
-        let spare = |link: &&Link| self.active & 1 << id.0 == 0 && link.state == State::Up && link.is_open();
+        let spare = |link: &&Link| {
+            self.active & 1 << id.0 == 0 && link.state == State::Up && link.is_open() && link.is_fit()
+        };
         let Some(link) = self.link(id).filter(spare).filter(|_| self.policy.overflow) else { return false };
         let best = self.active_links().map(half_rtt).min();
         // A queue that stands, where the target is what senders inside need to use a link in full.

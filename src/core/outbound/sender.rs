@@ -87,10 +87,16 @@ pub struct Outcome {
 /// Sums for `show`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
+    /// Datagrams sent that are acknowledged when they arrive.
+    pub sent: u64,
+    /// Datagrams acknowledged.
+    pub acked: u64,
     /// Datagrams declared lost.
     pub lost: u64,
     /// Of these, arrived after all.
     pub spurious: u64,
+    /// Of those lost, sent before the link came up, see [`Sender::renew`].
+    pub excused: u64,
 }
 
 /// The sending half of a link.
@@ -227,6 +233,7 @@ impl Sender {
             first_sent: self.first_sent,
         });
         self.next_sequence += 1;
+        self.totals.sent += 1;
         self.in_flight += bytes as u64;
         self.ordered_in_flight += u64::from(ordered);
         let rate = self.controller.pacing_rate(&self.rtt);
@@ -303,6 +310,7 @@ impl Sender {
             }
         }
         newly.count += 1;
+        self.totals.acked += 1;
         newly.bytes += bytes;
         newly.newest_sent = newly.newest_sent.max(time);
         self.delivered += bytes;
@@ -371,7 +379,9 @@ impl Sender {
             self.ordered_in_flight -= u64::from(sent.ordered);
             self.lost.extend(sent.kept.take());
             count += 1;
-            if sent.time >= self.controlled_since {
+            if sent.time < self.controlled_since {
+                self.totals.excused += 1;
+            } else {
                 lost.bytes += u64::from(sent.bytes);
                 lost.newest_sent = lost.newest_sent.max(sent.time);
                 oldest.get_or_insert(sent.time);
