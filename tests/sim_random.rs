@@ -44,6 +44,7 @@ fn setup(seed: u64, rng: &mut Rng) -> Setup {
     let keep_alive = rng.chance(0.5).then(|| ms(100 + rng.below(5_000)));
     for host in &mut setup.hosts {
         (host.manner, host.keep_alive) = (manner, keep_alive);
+        host.compression = !seed.is_multiple_of(5);
         host.algorithm = if rng.chance(0.8) { Algorithm::Bbr } else { Algorithm::NewReno };
         if rng.chance(0.2) {
             host.metrics = (0..links).map(|_| rng.below(3) as u8).collect();

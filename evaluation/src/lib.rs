@@ -6,7 +6,10 @@
 //! - [`portal`]: `netcombiner` daemons and the usual pair of them.
 //! - [`check`]: whether the emulator is true.
 //! - [`system_state`]: what a set-up must put back.
-//! - [`iperf`], [`ping`], [`datagrams`], [`stream`]: what is measured; [`stats`] condenses it.
+//! - [`machine`], [`tcp_counters`]: what the measuring kernel says of itself.
+//! - [`iperf`], [`ping`], [`datagrams`], [`stream`], [`quic`]: what is measured; [`stats`] condenses it, [`plot`] draws it.
+//! - [`load`]: what fills the wire; [`matrix`]: under which conditions, and what comes of it.
+//! - [`script`]: links that change under load; [`failover`]: what is asked then.
 //! - [`traffic`]: a user's day on the tunnel; [`adversary`]: somebody who means harm.
 //!
 //! Everything needs root and leaves nothing behind, however the process ends.
@@ -15,17 +18,25 @@
 pub mod adversary;
 pub mod check;
 pub mod datagrams;
+pub mod failover;
 pub mod iperf;
 pub mod lab;
 pub mod link;
+pub mod load;
+pub mod machine;
+pub mod matrix;
 pub mod netns;
 pub mod ping;
+pub mod plot;
 pub mod portal;
 mod process;
+pub mod quic;
 pub mod scratch;
+pub mod script;
 pub mod stats;
 pub mod stream;
 pub mod system_state;
+pub mod tcp_counters;
 pub mod traffic;
 pub mod wait;
 pub mod wan;

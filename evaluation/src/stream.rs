@@ -11,11 +11,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt::TcpCongestion};
 use serde::Serialize;
+use socket2::{Domain, Socket, Type};
 
 use crate::netns::Namespace;
+use crate::wan::Direction;
 
 /// The longest that connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Room for the handshakes of all links of Multipath TCP.
+const BACKLOG: i32 = 16;
 
 /// The longest stream that is recorded; bounds the record to 8 MB.
 const LONGEST: Duration = Duration::from_secs(1_000);
@@ -23,6 +28,80 @@ const LONGEST: Duration = Duration::from_secs(1_000);
 /// The stream repeats itself after so many bytes, a prime: bytes that are missing, or come twice, by whole
 /// packets shift it, and that is seen.
 const PATTERN: usize = 65_521;
+
+/// What carries a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// Multipath TCP (RFC 8684) of the kernel.
+    Mptcp,
+}
+
+/// Both ends of a TCP connection that sends in one direction.
+#[derive(Debug)]
+pub struct Connection {
+    sender: TcpStream,
+    receiver: TcpStream,
+    /// Multipath TCP's further links join where the first one was accepted.
+    listener: TcpListener,
+}
+
+impl Connection {
+    /// Connects from one namespace to an address of another one. `direction` says who sends: up is from
+    /// the one that connects. The sender's congestion control is one that the kernel knows.
+    pub fn open(
+        protocol: Protocol,
+        client: &Namespace,
+        server: &Namespace,
+        address: IpAddr,
+        direction: Direction,
+        congestion: &str,
+    ) -> Result<Self> {
+        let listener = server
+            .enter(|| listen(protocol, address))?
+            .with_context(|| format!("{}: listening at {address}", server.name()))?;
+        let target: SocketAddr = listener.local_addr()?;
+        let outgoing = client
+            .enter(|| connect(protocol, target))?
+            .with_context(|| format!("{}: connecting to {target}", client.name()))?;
+        // The handshake is complete: the connection is in the listener's queue or on its way.
+        let (incoming, _) = listener.accept()?;
+        let (sender, receiver) = match direction {
+            Direction::Up => (outgoing, incoming),
+            Direction::Down => (incoming, outgoing),
+        };
+        setsockopt(&sender, TcpCongestion, &congestion.into())
+            .with_context(|| format!("choosing {congestion}"))?;
+        receiver.set_read_timeout(Some(Duration::from_millis(50)))?;
+        sender.set_write_timeout(Some(Duration::from_millis(50)))?;
+        Ok(Self { sender, receiver, listener })
+    }
+}
+
+impl Protocol {
+    fn socket(self, address: IpAddr) -> std::io::Result<Socket> {
+        let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        let protocol = match self {
+            Self::Tcp => socket2::Protocol::TCP,
+            Self::Mptcp => socket2::Protocol::MPTCP,
+        };
+        Socket::new(domain, Type::STREAM, Some(protocol))
+    }
+}
+
+fn listen(protocol: Protocol, address: IpAddr) -> std::io::Result<TcpListener> {
+    let socket = protocol.socket(address)?;
+    socket.bind(&SocketAddr::from((address, 0)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn connect(protocol: Protocol, target: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = protocol.socket(target.ip())?;
+    socket.connect_timeout(&target.into(), CONNECT_LIMIT)?;
+    Ok(socket.into())
+}
 
 /// A stream that sends as fast as TCP lets it until [`stop`](Self::stop).
 #[derive(Debug)]
@@ -34,6 +113,7 @@ pub struct WatchedStream {
     socket: TcpStream,
     sender: Option<JoinHandle<()>>,
     receiver: Option<JoinHandle<Progress>>,
+    _listener: TcpListener,
 }
 
 /// The bytes that arrived in each millisecond since the start.
@@ -67,9 +147,39 @@ impl Progress {
         bytes as f64 * 8.0 / ((to - from).max(1) as f64 / 1e3)
     }
 
+    /// The goodput in bit/s of each step of this length since the start, but for a last one that is not
+    /// whole.
+    pub fn steps_bps(&self, step: Duration) -> Vec<f64> {
+        let step = step.max(Duration::from_millis(1));
+        let count = (self.watched.as_millis() / step.as_millis()) as u32;
+        (0..count).map(|index| self.goodput_bps(step * index, step * (index + 1))).collect()
+    }
+
+    /// The progress of several streams, which count from the same time, together.
+    pub fn sum<'a>(streams: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut sum = Self::default();
+        for stream in streams {
+            let length = sum.bytes_by_ms.len().max(stream.bytes_by_ms.len());
+            sum.bytes_by_ms.resize(length, 0);
+            sum.bytes_by_ms.iter_mut().zip(&stream.bytes_by_ms).for_each(|(sum, bytes)| *sum += bytes);
+            sum.watched = sum.watched.max(stream.watched);
+            sum.fault = sum.fault.or_else(|| stream.fault.clone());
+        }
+        sum
+    }
+
     /// All bytes that arrived.
     pub fn bytes(&self) -> u64 {
         self.bytes_by_ms.iter().sum()
+    }
+
+    /// So many bytes arrived at this time after the start.
+    pub(crate) fn count(&mut self, at: Duration, bytes: usize) {
+        let ms = at.min(LONGEST).as_millis() as usize;
+        if self.bytes_by_ms.len() <= ms {
+            self.bytes_by_ms.resize(ms + 1, 0);
+        }
+        self.bytes_by_ms[ms] += bytes as u64;
     }
 
     fn range(&self, from: Duration, to: Duration) -> (usize, usize) {
@@ -81,20 +191,13 @@ impl Progress {
 impl WatchedStream {
     /// Connects from one namespace to an address of another one and starts to send, with cubic.
     pub fn start(from: &Namespace, to: &Namespace, address: IpAddr) -> Result<Self> {
-        let listener = to
-            .enter(|| TcpListener::bind((address, 0)))?
-            .with_context(|| format!("{}: listening at {address}", to.name()))?;
-        let target: SocketAddr = listener.local_addr()?;
-        let socket = from
-            .enter(|| TcpStream::connect_timeout(&target, CONNECT_LIMIT))?
-            .with_context(|| format!("{}: connecting to {target}", from.name()))?;
-        setsockopt(&socket, TcpCongestion, &"cubic".into()).context("choosing cubic")?;
-        // The handshake is complete: the connection is in the listener's queue or on its way.
-        let (incoming, _) = listener.accept()?;
-        incoming.set_read_timeout(Some(Duration::from_millis(50)))?;
-        socket.set_write_timeout(Some(Duration::from_millis(50)))?;
+        let connection = Connection::open(Protocol::Tcp, from, to, address, Direction::Up, "cubic")?;
+        Self::over(connection, Instant::now())
+    }
 
-        let start = Instant::now();
+    /// Starts to send over a connection. Times of the progress count from `start`.
+    pub fn over(connection: Connection, start: Instant) -> Result<Self> {
+        let Connection { sender: socket, receiver: incoming, listener } = connection;
         let stop = Arc::new(AtomicBool::new(false));
         let received = Arc::new(AtomicU64::new(0));
         let mut outgoing = socket.try_clone()?;
@@ -118,7 +221,8 @@ impl WatchedStream {
                 .name("stream-in".into())
                 .spawn(move || watch(incoming, &stop, &received, start))?
         };
-        Ok(Self { start, received, stop, socket, sender: Some(sender), receiver: Some(receiver) })
+        let (sender, receiver) = (Some(sender), Some(receiver));
+        Ok(Self { start, received, stop, socket, sender, receiver, _listener: listener })
     }
 
     /// The time since the start, on the clock of the progress.
@@ -173,11 +277,7 @@ fn watch(mut incoming: TcpStream, stop: &AtomicBool, received: &AtomicU64, start
                     break;
                 }
                 at = (at + length) % PATTERN;
-                let ms = start.elapsed().as_millis() as usize;
-                if progress.bytes_by_ms.len() <= ms {
-                    progress.bytes_by_ms.resize(ms + 1, 0);
-                }
-                progress.bytes_by_ms[ms] += length as u64;
+                progress.count(start.elapsed(), length);
                 received.fetch_add(length as u64, Ordering::Relaxed);
             }
             Err(error) if is_timeout(&error) => {}
@@ -227,5 +327,18 @@ mod tests {
         assert_eq!(progress.longest_gap(ms(0), ms(100)), ms(11));
         assert_eq!(progress.goodput_bps(ms(0), ms(10)), 15.0 * 8.0 * 100.0);
         assert_eq!(progress.bytes(), 15);
+    }
+
+    #[test]
+    fn streams_add_up_and_are_told_in_steps() {
+        let ms = Duration::from_millis;
+        let progress = |bytes_by_ms: &[u64], watched, fault: Option<&str>| Progress {
+            bytes_by_ms: bytes_by_ms.to_vec(),
+            watched: ms(watched),
+            fault: fault.map(str::to_owned),
+        };
+        let sum = Progress::sum(&[progress(&[1, 2], 5, None), progress(&[0, 1, 4], 4, Some("broke"))]);
+        assert_eq!(sum, progress(&[1, 3, 4], 5, Some("broke")));
+        assert_eq!(sum.steps_bps(ms(2)), [4.0 * 4000.0, 4.0 * 4000.0]);
     }
 }

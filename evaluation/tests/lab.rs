@@ -133,7 +133,9 @@ fn nothing_stays_behind_even_after_kill_9() {
         return;
     }
     for signal in ["KILL", "TERM", "INT"] {
-        let mut shell = Command::new(env!("CARGO_BIN_EXE_evaluation"))
+        // A shell that put us into the background left the interrupt ignored, for our children too.
+        let mut shell = Command::new("env")
+            .args(["--default-signal=INT", env!("CARGO_BIN_EXE_evaluation")])
             .args(["shell", "rate=10,delay=5", "rate=20"])
             .stdout(Stdio::piped())
             .spawn()
@@ -146,8 +148,11 @@ fn nothing_stays_behind_even_after_kill_9() {
         assert!(last.is_some());
         let kill = Command::new("kill").args(["-s", signal, &shell.id().to_string()]).status();
         assert!(kill.unwrap().success());
-        shell.wait().unwrap();
         let end = Instant::now() + Duration::from_secs(5);
+        while shell.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < end, "it goes on after SIG{signal}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         while Path::new(&directory).exists() || someone_mentions(&directory) {
             assert!(Instant::now() < end, "{directory} or its processes stay after SIG{signal}");
             std::thread::sleep(Duration::from_millis(10));

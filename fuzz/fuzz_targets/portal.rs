@@ -21,8 +21,13 @@ impl Entropy for Fixed {
 }
 
 fuzz_target!(|datagrams: Vec<Vec<u8>>| {
-    let policy = Policy::default();
-    let config = PortalConfig { psk: [7; 32], manner: Manner::Mac, buffer_size: 2048, policy };
+    let config = PortalConfig {
+        psk: [7; 32],
+        manner: Manner::Mac,
+        buffer_size: 2048,
+        compression: true,
+        policy: Policy::default(),
+    };
     let portal = Portal::new(Instant::ZERO, &config, &mut Fixed);
     let discards = Discards::default();
     let arrival = Arrival { socket: SocketId(0), source: ([192, 0, 2, 1], 1).into(), discards: &discards };

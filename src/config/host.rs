@@ -10,6 +10,7 @@ pub(super) const KEYS: &[&str] = &[
     "Key",
     "KeyFile",
     "Protection",
+    "Compression",
     "Address",
     "MTU",
     "MetricMode",
@@ -24,6 +25,8 @@ pub(super) const KEYS: &[&str] = &[
 pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
     let key = key(fields, base_dir);
     let protection = protection(fields, key);
+    let compression =
+        fields.parsed("Compression", |text| value::choice(text, &[("on", true), ("off", false)]));
     let addresses = addresses(fields);
     let mtu = fields.parsed("MTU", |text| text.parse::<Mtu>());
     if let Field::Given(Mtu::Fixed(mtu), line) = mtu
@@ -44,6 +47,7 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
             post_down: commands("PostDown"),
         },
         protection: protection?,
+        compression: compression.value().unwrap_or(true),
         addresses,
         mtu: mtu.value().unwrap_or(Mtu::Auto),
         metric_mode: metric_mode.value().unwrap_or_default(),

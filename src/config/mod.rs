@@ -51,6 +51,8 @@ pub struct Config {
 pub struct Host {
     /// How datagrams are protected between the portals, and the shared key.
     pub protection: Protection,
+    /// Inner headers are sent compressed.
+    pub compression: bool,
     /// Addresses of the TUN interface, in the order of the file, none twice.
     pub addresses: Vec<Cidr>,
     /// MTU of the TUN interface.

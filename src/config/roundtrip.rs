@@ -66,11 +66,12 @@ fn host() -> impl Strategy<Value = Host> {
     let mtu = prop_oneof![Just(Mtu::Auto), (1280..=u16::MAX).prop_map(Mtu::Fixed)];
     let metric_mode = prop_oneof![Just(MetricMode::Backup), Just(MetricMode::Overflow)];
     let redundancy = prop_oneof![Just(Redundancy::Off), Just(Redundancy::Realtime)];
-    let all = (protection(), vec(cidr(), 0..5), mtu, metric_mode, redundancy, hooks());
-    all.prop_map(|(protection, mut addresses, mtu, metric_mode, redundancy, hooks)| {
+    let choices = (any::<bool>(), metric_mode, redundancy);
+    let host = (protection(), choices, vec(cidr(), 0..5), mtu, hooks());
+    host.prop_map(|(protection, (compression, metric_mode, redundancy), mut addresses, mtu, hooks)| {
         let mut seen = BTreeSet::new();
         addresses.retain(|cidr| seen.insert(cidr.address()));
-        Host { protection, addresses, mtu, metric_mode, redundancy, hooks }
+        Host { protection, compression, addresses, mtu, metric_mode, redundancy, hooks }
     })
 }
 
@@ -166,6 +167,7 @@ fn print(config: &Config) -> String {
     if let Some(key) = host.protection.key() {
         line("Key", &key.to_base64().as_str());
     }
+    line("Compression", &if host.compression { "on" } else { "off" });
     for cidr in &host.addresses {
         line("Address", cidr);
     }

@@ -39,6 +39,7 @@ fn smallest_file_has_the_documented_defaults() {
         format!("[Host]\nKey={KEY}\n[Peer]\nRemoteHost=a.example\nRemotePort=1\n[Peer]\nLocalPort=9\n");
     let config = parse(&text).expect("valid");
     assert_eq!(config.host.protection.name(), "mac");
+    assert!(config.host.compression);
     assert_eq!(config.host.mtu, Mtu::Auto);
     assert_eq!(config.host.addresses, []);
     assert_eq!(config.host.hooks, Hooks::default());
@@ -60,8 +61,9 @@ fn smallest_file_has_the_documented_defaults() {
 #[test]
 fn every_key_is_read() {
     let text = format!(
-        "; a comment\n[host]\nkey = {KEY}\nPROTECTION = Mac\naddress = 10.0.0.1/24, fd00::1/64\n\
-         Address = 10.0.1.1/32 # more\nmtu = 1400\nmetricmode = Overflow\nREDUNDANCY = Realtime\nPreUp = a; b\nPreUp = c 'x=\\n' \\\nPostUp = d\n\
+        "; a comment\n[host]\nkey = {KEY}\nPROTECTION = Mac\nCompression = off\naddress = 10.0.0.1/24, fd00::1/64\n\
+         Address = 10.0.1.1/32 # more\nmtu = 1400\nmetricmode = Overflow\nREDUNDANCY = Realtime\n\
+         PreUp = a; b\nPreUp = c 'x=\\n' \\\nPostUp = d\n\
          PreDown = e\nPostDown = f\n\n[peer]\nname = dsl\nmethod = tcp\n\
          LocalAddress = ::1\nLocalPort = 5\nInterface = eth0.7\nRemoteHost = [2001:db8::1]\n\
          RemotePort = 6\nMetric = 255\nKeepAlive = off\n"
@@ -72,6 +74,7 @@ fn every_key_is_read() {
     assert_eq!(config.host.mtu, Mtu::Fixed(1400));
     assert_eq!(config.host.metric_mode, MetricMode::Overflow);
     assert_eq!(config.host.redundancy, Redundancy::Realtime);
+    assert!(!config.host.compression);
     assert_eq!(config.host.hooks.pre_up, ["a; b", "c 'x=\\n' \\"]);
     assert_eq!(config.host.hooks.post_up, ["d"]);
     assert_eq!(config.host.hooks.pre_down, ["e"]);
@@ -158,6 +161,7 @@ fn keys_unknown_misplaced_or_repeated() {
 #[test]
 fn keys_of_the_host() {
     assert_eq!(host_errors("KeyFile = x"), "nc0:3: Host.KeyFile refused: Key stands on line 2; keep one");
+    assert_eq!(host_errors("Compression = yes"), "nc0:3: Host.Compression invalid: on or off; given yes");
     assert_eq!(host_errors("Protection = aes"), "nc0:3: Host.Protection invalid: mac or none; given aes");
     assert_eq!(
         host_errors("MetricMode = bond"),

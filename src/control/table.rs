@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::units::{bytes, duration, milliseconds, rate};
-use crate::core::snapshot::{Link, Queue, Session, Snapshot};
+use crate::core::snapshot::{Compression, Link, Queue, Session, Snapshot};
 
 /// Width of a terminal that nobody widened.
 const COLUMNS: usize = 80;
@@ -16,6 +16,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     page.line("wire", &[format!("MTU {}", snapshot.mtu), format!("protection {}", snapshot.protection)]);
     page.line("session", &session(&snapshot.session));
     page.line("queue", &queue(&snapshot.queue));
+    page.line("compressed", &compression(&snapshot.compression));
     page.line("discarded", &counts(&snapshot.discards));
     for link in &snapshot.links {
         page.text.push('\n');
@@ -40,6 +41,13 @@ fn queue(queue: &Queue) -> Vec<String> {
         format!("{} taken", queue.enqueued_packets),
         format!("{} dropped", queue.dropped_packets),
     ]
+}
+
+fn compression(compression: &Compression) -> Vec<String> {
+    match compression.packets {
+        0 => Vec::new(),
+        packets => vec![counted(packets, "packet"), format!("{} spared", bytes(compression.saved_bytes))],
+    }
 }
 
 fn counts(counts: &BTreeMap<String, u64>) -> Vec<String> {
@@ -158,6 +166,7 @@ mod tests {
                 enqueued_packets: 120_345,
                 dropped_packets: 3,
             },
+            compression: Compression { packets: 120_000, saved_bytes: 4_680_000 },
             discards: BTreeMap::from([("forged".into(), 2), ("replayed".into(), 0)]),
             links: vec![
                 Link {
@@ -212,6 +221,7 @@ interface: nc0
   wire: MTU 1420, protection mac
   session: established for 5 min 3 s, 1 handshake
   queue: 12 packets, 16.2 KiB of 1.50 MiB, 120345 taken, 3 dropped
+  compressed: 120000 packets, 4.46 MiB spared
   discarded: 2 forged
 
 link 1: dsl

@@ -46,6 +46,8 @@ reasons! {
     StaleHandshake => "stale_handshake",
     /// The other portal's `Protection` differs.
     OtherProtection => "other_protection",
+    /// Its header context is not known here, or not any more.
+    UnknownContext => "unknown_context",
     /// The inner bytes are no IPv4 or IPv6 packet.
     NotIp => "not_ip",
 }

@@ -2,6 +2,7 @@
 
 pub mod discard;
 mod ecn;
+pub mod headers;
 mod icmp;
 pub mod inbound;
 pub mod outbound;

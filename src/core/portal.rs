@@ -82,6 +82,8 @@ pub struct PortalConfig {
     pub manner: Manner,
     /// Longest inner packet.
     pub buffer_size: usize,
+    /// Inner headers are sent compressed. What the peer compressed is understood in any case.
+    pub compression: bool,
     /// How the links are used.
     pub policy: Policy,
 }
@@ -92,8 +94,8 @@ pub struct Portal {
     session: Mutex<SessionRoom>,
     inbound: Mutex<Inbound>,
     outbound: Mutex<Outbound>,
-    /// Whose turn it is to hand packets to the interface.
-    delivery: Mutex<()>,
+    /// Whose turn it is to hand packets to the interface, and where those of two pieces are put together.
+    delivery: Mutex<Vec<u8>>,
     discards: Discards,
     /// Events wait to be taken.
     news: AtomicBool,
@@ -135,7 +137,7 @@ impl Portal {
         let mut bucket_seed = [0; 16];
         bucket_seed.copy_from_slice(&seed[..16]);
         let footer_len = config.manner.footer_len();
-        let mut outbound = Outbound::new(now, config.buffer_size, footer_len, bucket_seed);
+        let mut outbound = Outbound::new(now, config.buffer_size, footer_len, config.compression, bucket_seed);
         outbound.set_policy(config.policy);
         Self {
             ring: ArcSwap::default(),
@@ -195,6 +197,11 @@ impl Portal {
     pub fn give_back(&self, packets: impl Iterator<Item = Packet>) {
         let mut outbound = self.outbound();
         packets.for_each(|packet| outbound.give_back(packet));
+    }
+
+    /// From now on inner headers are sent compressed, or not.
+    pub fn set_compression(&self, enabled: bool) {
+        self.outbound().set_compression(enabled);
     }
 
     // Links.
@@ -304,7 +311,9 @@ impl Portal {
                 match inbound.accept(now, *generation, authentic) {
                     Ok(fresh) => match (fresh.header.kind, fresh.link) {
                         (Kind::Data, Some(link)) => {
-                            inbound.order(now, &fresh, &mut deliveries);
+                            if let Err(reason) = inbound.order(now, &fresh, &mut deliveries) {
+                                self.discard(arrival, reason);
+                            }
                             note(&mut heard, link, fresh.data_sequence, *len);
                         }
                         _ => news.push((fresh, *len)),
@@ -341,19 +350,19 @@ impl Portal {
         if deliveries.is_empty() {
             return;
         }
-        let turn = self.delivery.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = self.delivery.lock().unwrap_or_else(PoisonError::into_inner);
         drop(inbound);
         let mut held = Vec::new();
         for delivery in deliveries {
             match delivery {
-                Delivery::Arrived(packet) => sink(packet),
+                Delivery::Arrived(packet) => sink(packet.whole(&mut scratch)),
                 Delivery::Held(packet) => {
                     sink(packet.bytes());
                     held.push(packet);
                 }
             }
         }
-        drop(turn);
+        drop(scratch);
         if !held.is_empty() {
             let mut inbound = self.inbound();
             held.into_iter().for_each(|packet| inbound.give_back(packet));

@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub session: Session,
     /// The shared queue.
     pub queue: Queue,
+    /// What compressing inner headers spared.
+    pub compression: Compression,
     /// The next data sequence to be sent.
     pub data_sequence: u64,
     /// Datagrams that were no new part of the conversation, by reason (`replayed`, `forged`, …).
@@ -58,6 +60,15 @@ pub struct Queue {
     pub enqueued_packets: u64,
     /// Packets dropped because they could not be carried (too big, no room).
     pub dropped_packets: u64,
+}
+
+/// What compressing inner headers spared.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Compression {
+    /// Packets sent with their headers compressed.
+    pub packets: u64,
+    /// Bytes that this spared.
+    pub saved_bytes: u64,
 }
 
 /// One link.

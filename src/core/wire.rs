@@ -13,6 +13,10 @@
 //! | 12–15 | data sequence | one space for all links, kept when re-sent (low half of 64 bits) |
 //! | 16–19 | order | bucket (12 bits) and position within it (20 bits); bucket 0: not ordered |
 //!
+//! Data may name a header context (see `core::headers`): a slot, in the flags, of a bucket, which is that of the
+//! order or, if there is none, stands in the place of the position. So a packet that defines a context is no longer
+//! than another.
+//!
 //! and ends with the footer of the session's protection. What lies between is an inner packet (data), or
 //! one of the small bodies below. Parsers here take any bytes and never panic.
 
@@ -36,6 +40,8 @@ pub const REPORT_FIXED_LEN: usize = 4;
 pub const ACK_DELAY_UNIT: u64 = 16_000;
 /// Number of order buckets; 0 means "not ordered".
 pub const BUCKETS: u16 = 1 << 12;
+/// Header contexts of each bucket.
+pub const CONTEXT_SLOTS: usize = 1 << 2;
 /// Bits of the position within a bucket.
 pub const POSITION_BITS: u32 = 20;
 
@@ -45,6 +51,12 @@ pub mod flags {
     pub const ACK_NOW: u8 = 1 << 0;
     /// This data is sent more than once, on this or another link.
     pub const REINJECTED: u8 = 1 << 1;
+    /// The packet is sent as its difference from the header context that is named.
+    pub const COMPRESSED: u8 = 1 << 2;
+    /// The packet's headers are the context that is named.
+    pub const DEFINES: u8 = 1 << 3;
+    /// Where the 2 bits of the context's slot stand.
+    pub const SLOT_SHIFT: u32 = 4;
 }
 
 /// What a datagram is.
@@ -123,7 +135,32 @@ pub struct Order {
     pub position: u32,
 }
 
+/// Number of a header context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextId {
+    /// Bucket of the conversation, less than [`BUCKETS`].
+    pub bucket: u16,
+    /// One of the bucket's [`CONTEXT_SLOTS`].
+    pub slot: u8,
+}
+
+impl ContextId {
+    /// The flags and the order of a packet that names the context and has the place `order`, in its bucket or none.
+    pub fn name(self, order: Order) -> (u8, Order) {
+        debug_assert!(order.bucket == 0 || order.bucket == self.bucket);
+        let order = if order.bucket == 0 { Order { bucket: 0, position: self.bucket.into() } } else { order };
+        (self.slot << flags::SLOT_SHIFT, order)
+    }
+}
+
 impl Header {
+    /// The header context that is named, if the flags say that one is.
+    pub fn context(&self) -> ContextId {
+        let Order { bucket, position } = self.order;
+        let bucket = if bucket == 0 { (position % u32::from(BUCKETS)) as u16 } else { bucket };
+        ContextId { bucket, slot: self.flags >> flags::SLOT_SHIFT & (CONTEXT_SLOTS - 1) as u8 }
+    }
+
     /// Writes the header to the first [`HEADER_LEN`] bytes of `out`, which must be that long.
     pub fn write(&self, out: &mut [u8]) {
         debug_assert!(self.link < 16 && self.epoch < 16 && self.timestamp < 1 << 24);
@@ -378,6 +415,15 @@ mod tests {
             let mut bytes = [0; HEADER_LEN];
             header.write(&mut bytes);
             prop_assert_eq!(Header::read(&bytes), Some(header));
+        }
+
+        #[test]
+        fn a_context_is_named_whether_ordered_or_not(header in headers(), bucket in 1..BUCKETS, slot in 0u8..4, ordered: bool) {
+            let id = ContextId { bucket, slot };
+            let order = if ordered { Order { bucket, ..header.order } } else { Order::default() };
+            let (flags, order) = id.name(order);
+            prop_assert_eq!(order.bucket, if ordered { bucket } else { 0 });
+            prop_assert_eq!(Header { flags, order, ..header }.context(), id);
         }
 
         #[test]

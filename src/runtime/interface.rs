@@ -67,6 +67,10 @@ mod linux {
     use super::*;
     use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
 
+    /// Packets that wait in the kernel before we read them: after a hole was filled, a sender's whole window
+    /// comes at once, and a drop here would be a loss to it. What waits too long is our own queue's business.
+    const QUEUE_LENGTH: u32 = 4_096;
+
     /// Changes interfaces through netlink.
     #[derive(Clone)]
     pub(in crate::runtime) struct Interfaces(Handle);
@@ -95,7 +99,8 @@ mod linux {
 
         /// Sets the MTU and brings the interface up.
         pub(in crate::runtime) async fn up(&self, index: u32, mtu: u16) -> io::Result<()> {
-            let message = LinkUnspec::new_with_index(index).mtu(mtu.into()).up().build();
+            let message =
+                LinkUnspec::new_with_index(index).mtu(mtu.into()).txqueuelen(QUEUE_LENGTH).up().build();
             self.0.link().set(message).execute().await.map_err(io::Error::other)
         }
 

@@ -180,6 +180,7 @@ impl Runtime {
             }
         }
         self.engine.portal.set_policy(policy(&config));
+        self.engine.portal.set_compression(config.host.compression);
         *current = config;
         drop((kept, current));
         self.engine.refresh();
@@ -240,7 +241,8 @@ fn portal_config(config: &Config, buffer_size: usize) -> PortalConfig {
         Protection::None { .. } => Manner::None,
     };
     let psk = config.host.protection.key().map_or([0; 32], |key| *key.as_bytes());
-    PortalConfig { psk, manner, buffer_size, policy: policy(config) }
+    let (compression, policy) = (config.host.compression, policy(config));
+    PortalConfig { psk, manner, buffer_size, compression, policy }
 }
 
 fn policy(config: &Config) -> Policy {

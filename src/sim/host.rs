@@ -16,8 +16,8 @@ use crate::core::portal::{Arrival, Entropy, Portal, PortalConfig};
 use crate::core::session::protection::Manner;
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
 
-/// Packets that wait in the kernel before the interface (Linux's txqueuelen for TUN).
-const TUN_QUEUE: usize = 500;
+/// Packets that wait in the kernel before the interface (as the runtime asks for).
+const TUN_QUEUE: usize = 4_096;
 /// Packets that are read from the interface at a time.
 const READ_AT_ONCE: usize = 64;
 /// Rounds of reading and sending at one instant: only a link without congestion control needs more.
@@ -33,6 +33,8 @@ pub struct HostSetup {
     pub psk: [u8; 32],
     /// Protection.
     pub manner: Manner,
+    /// Inner headers are sent compressed.
+    pub compression: bool,
     /// Congestion control of its links.
     pub algorithm: Algorithm,
     /// Metric of each link; the last holds for those beyond. Empty: as the peer says.
@@ -50,6 +52,7 @@ impl Default for HostSetup {
         Self {
             psk: [7; 32],
             manner: Manner::Mac,
+            compression: true,
             algorithm: Algorithm::Bbr,
             metrics: Vec::new(),
             keep_alive: None,
@@ -155,8 +158,8 @@ impl Host {
         net: &Net,
         entropy: &mut SimEntropy,
     ) -> Portal {
-        let HostSetup { psk, manner, policy, .. } = *setup;
-        let config = PortalConfig { psk, manner, buffer_size: BUFFER_SIZE, policy };
+        let HostSetup { psk, manner, compression, policy, .. } = *setup;
+        let config = PortalConfig { psk, manner, buffer_size: BUFFER_SIZE, compression, policy };
         let portal = Portal::new(local, &config, entropy);
         let link = |i: usize| LinkConfig {
             name: format!("peer{}", i + 1),

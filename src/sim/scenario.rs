@@ -68,7 +68,7 @@ pub enum Step {
 pub enum Measure {
     /// Mbit/s that reached the hosts, of conversations that this end's hosts began.
     Goodput(End),
-    /// The same as a share of what all paths that are not cut can carry.
+    /// The same as a share of what all paths that are not cut can carry, with inner headers in full.
     ShareOfSum(End),
     /// The same as a share of what the best of them can carry.
     ShareOfBest(End),
@@ -114,6 +114,10 @@ pub enum Measure {
     AnsweredStrangers,
     /// Packets that an end's portal sent back as too long.
     Bounced(End),
+    /// Packets that an end sent with compressed headers since it began.
+    Compressed(End),
+    /// Bytes of inner packets that the hosts of this end got through, to each byte that it sent.
+    Efficiency(End),
 }
 
 /// What a measure is held against.
@@ -277,6 +281,11 @@ impl World {
             Measure::Injected => self.adversary.injected.iter().sum::<u64>() as f64,
             Measure::AnsweredStrangers => self.net.to_strangers as f64,
             Measure::Bounced(end) => self.hosts[end as usize].bounced as f64,
+            Measure::Compressed(end) => self.snapshot(end).compression.packets as f64,
+            Measure::Efficiency(from) => {
+                let paths = 0..self.net.paths.len();
+                self.goodput(from) / paths.map(|path| self.measure(Measure::Carried(from, path))).sum::<f64>()
+            }
         }
     }
 

@@ -133,12 +133,7 @@ impl Download {
 
     /// The longest time in which no connection got anything, in seconds.
     fn still(&self) -> f64 {
-        let length = self.streams.iter().map(|stream| stream.bytes_by_ms.len()).max().unwrap_or(0);
-        let mut sum = Progress { bytes_by_ms: vec![0; length], ..Progress::default() };
-        for stream in &self.streams {
-            sum.watched = sum.watched.max(stream.watched);
-            sum.bytes_by_ms.iter_mut().zip(&stream.bytes_by_ms).for_each(|(sum, bytes)| *sum += bytes);
-        }
+        let sum = Progress::sum(&self.streams);
         let cut = Duration::from_secs(CUT as u64 - 1)..Duration::from_secs(RETURN as u64);
         sum.longest_gap(cut.start, cut.end).as_secs_f64()
     }

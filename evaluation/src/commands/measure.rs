@@ -15,12 +15,10 @@ use evaluation::portal::{Method, Pair, PairOptions};
 use evaluation::stats;
 use evaluation::wan::Direction;
 
-use super::shell::parse_link;
-
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The links, as for `shell`.
-    #[arg(required = true, value_parser = parse_link)]
+    #[arg(required = true)]
     links: Vec<LinkSpec>,
     /// Measure link N alone, without a tunnel.
     #[arg(long, value_name = "N")]

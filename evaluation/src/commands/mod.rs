@@ -1,9 +1,15 @@
 //! The commands, one file each: its arguments and `run`.
 
+mod charts;
 mod criteria;
 mod demo;
 mod emulator_check;
+mod failover;
+mod figures;
+mod matrix;
 mod measure;
+mod output;
+mod progress;
 mod shell;
 
 use std::process::ExitCode;
@@ -20,6 +26,12 @@ pub(crate) enum Command {
     Demo(demo::Arguments),
     /// Measure whether the emulator is true: rates, delays, queues, losses, cuts.
     EmulatorCheck(emulator_check::Arguments),
+    /// Measure what a connection notices when links fail, return, flap and change their rate.
+    Failover(failover::Arguments),
+    /// Draw the dissertation's figures anew: sums, changes, scaling.
+    Figures(figures::Arguments),
+    /// Measure link conditions × routes × loads × directions, with a ping and a call under load.
+    Matrix(matrix::Arguments),
     /// Measure one condition: share of the links, retransmissions, ping under load.
     Measure(measure::Arguments),
     /// Build a lab, say how to enter it, and keep it until Ctrl-C.
@@ -33,6 +45,9 @@ impl Command {
             Self::Criteria(arguments) => criteria::run(&arguments),
             Self::Demo(arguments) => demo::run(&arguments),
             Self::EmulatorCheck(arguments) => emulator_check::run(&arguments),
+            Self::Failover(arguments) => failover::run(&arguments),
+            Self::Figures(arguments) => figures::run(&arguments),
+            Self::Matrix(arguments) => matrix::run(&arguments),
             Self::Measure(arguments) => measure::run(&arguments),
             Self::Shell(arguments) => shell::run(&arguments),
         }

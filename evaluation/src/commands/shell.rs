@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use evaluation::lab::Lab;
@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
     /// A link: words joined by commas, from rate=50 (Mbit/s), up=10 (Mbit/s from the local
     /// portal), delay=20 (ms, one way), queue=100 (ms), jitter=5 (ms), reorder, loss=1 (%),
     /// run=8 (packets in a burst of loss), mtu=1500.
-    #[arg(required = true, value_parser = parse_link)]
+    #[arg(required = true)]
     links: Vec<LinkSpec>,
     /// Put this link, counted from 0, behind NAT. May be given again.
     #[arg(long)]
@@ -55,64 +55,5 @@ fn print_counters(lab: &Lab, seconds: u64) {
                 eprintln!("{seconds} s, link {link}, {direction:?}: {counters:?}");
             }
         }
-    }
-}
-
-pub(super) fn parse_link(text: &str) -> Result<LinkSpec> {
-    let mut link = LinkSpec::mbit(50.0);
-    let (mut up, mut loss, mut run) = (None, None, None);
-    for word in text.split(',') {
-        let (key, value) = word.split_once('=').unwrap_or((word, ""));
-        if (key, value) == ("reorder", "") {
-            link = link.reorder();
-            continue;
-        }
-        let number: f64 = value.parse().with_context(|| format!("{word:?} has no number"))?;
-        anyhow::ensure!(number >= 0.0, "{word:?} is below 0");
-        link = match key {
-            "rate" => {
-                link.up(|c| c.rate_bps = (number * 1e6) as u64).down(|c| c.rate_bps = (number * 1e6) as u64)
-            }
-            "delay" => link.delay_ms(number),
-            "queue" => link.queue_ms(number),
-            "jitter" => link.jitter_ms(number),
-            "mtu" => link.mtu(number as u32),
-            "up" => {
-                up = Some(number);
-                link
-            }
-            "loss" => {
-                loss = Some(number / 100.0);
-                link
-            }
-            "run" => {
-                run = Some(number);
-                link
-            }
-            _ => anyhow::bail!("{key:?} is none of rate, up, delay, queue, jitter, reorder, loss, run, mtu"),
-        };
-    }
-    if let Some(up) = up {
-        link = link.up(|c| c.rate_bps = (up * 1e6) as u64);
-    }
-    Ok(match (loss, run) {
-        (Some(share), Some(run)) => link.burst_loss(share, run),
-        (Some(share), None) => link.loss(share),
-        (None, Some(_)) => anyhow::bail!("run needs loss"),
-        (None, None) => link,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_are_read_from_words() {
-        let link = parse_link("rate=100,up=40,delay=30,loss=1,mtu=1492").unwrap();
-        let meant = LinkSpec::mbit(100.0).delay_ms(30.0).loss(0.01).mtu(1_492);
-        assert_eq!(link, meant.up(|up| up.rate_bps = 40_000_000));
-        let errors = ["speed=1", "rate=x", "rate", "delay=-1", "run=8"];
-        assert!(errors.iter().all(|text| parse_link(text).is_err()));
     }
 }

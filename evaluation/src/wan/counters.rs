@@ -25,6 +25,22 @@ pub struct Counters {
     pub queued_bytes_max: u64,
 }
 
+impl Counters {
+    /// What was counted since an earlier reading; of the queue's bytes, the present and the most ever.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            packets: self.packets - earlier.packets,
+            bytes: self.bytes - earlier.bytes,
+            dropped_queue: self.dropped_queue - earlier.dropped_queue,
+            dropped_loss: self.dropped_loss - earlier.dropped_loss,
+            dropped_cut: self.dropped_cut - earlier.dropped_cut,
+            dropped_fault: self.dropped_fault - earlier.dropped_fault,
+            queued_bytes: self.queued_bytes,
+            queued_bytes_max: self.queued_bytes_max,
+        }
+    }
+}
+
 /// One writer, the emulator's thread; any number of readers.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -54,13 +70,17 @@ impl Tally {
     }
 
     pub(super) fn dropped(&self, why: Drop) {
+        self.dropped_many(why, 1);
+    }
+
+    pub(super) fn dropped_many(&self, why: Drop, packets: u64) {
         let counter = match why {
             Drop::Queue => &self.dropped_queue,
             Drop::Loss => &self.dropped_loss,
             Drop::Cut => &self.dropped_cut,
             Drop::Fault => &self.dropped_fault,
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.fetch_add(packets, Ordering::Relaxed);
     }
 
     pub(super) fn queued(&self, bytes: u64) {

@@ -30,8 +30,8 @@ const RESTED: Duration = Duration::from_millis(1);
 /// The kernel says when a frame arrived. Beyond this age it has stepped its clock.
 const OLDEST: Duration = Duration::from_millis(100);
 
-/// How often the thread tells the processor time it used.
-const TELL_EVERY: Nanos = 10_000_000;
+/// How often the thread tells the processor time it used, and what its sockets missed.
+const TELL_EVERY: Nanos = 50_000_000;
 
 /// How much one socket may bring in one turn, before others have theirs.
 const BATCHES_PER_TURN: usize = 4;
@@ -107,6 +107,7 @@ impl Engine {
             if now >= told + TELL_EVERY || self.next_due().is_none() {
                 told = now;
                 self.tell_cpu_time();
+                self.tell_missed();
             }
             if let Some(rest) = MODERATION.checked_sub(woken.elapsed()) {
                 std::thread::sleep(rest);
@@ -204,6 +205,12 @@ impl Engine {
         send_all(&self.lanes[exit].entry, &outgoing, &self.lanes[lane].state.tally);
         outgoing.drain(..).for_each(|frame| self.pool.give(frame));
         self.lanes[lane].outgoing = outgoing;
+    }
+
+    fn tell_missed(&self) {
+        for lane in &self.lanes {
+            lane.state.tally.dropped_many(Drop::Fault, lane.entry.take_missed());
+        }
     }
 
     fn tell_cpu_time(&self) {

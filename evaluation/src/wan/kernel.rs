@@ -121,6 +121,24 @@ impl PacketSocket {
         received.max(0) as usize
     }
 
+    /// How many frames found the socket's buffer full since the last call (packet(7), PACKET_STATISTICS).
+    pub(super) fn take_missed(&self) -> u64 {
+        // SAFETY: tpacket_stats is plain data; the kernel writes at most its size, which is given.
+        let (result, stats) = unsafe {
+            let mut stats: libc::tpacket_stats = zeroed();
+            let mut size = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+            let result = libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut stats).cast(),
+                &raw mut size,
+            );
+            (result, stats)
+        };
+        if result == 0 { stats.tp_drops.into() } else { 0 }
+    }
+
     /// Sends frames, at most [`BATCH`], in one call. Returns how many of the first ones were
     /// sent; the one after them, if any, could not be.
     pub(super) fn send(&self, frames: &[Frame]) -> Sent {

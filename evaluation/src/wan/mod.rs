@@ -21,12 +21,15 @@ mod kernel;
 mod pipe;
 mod random;
 
+use std::fmt::{self, Display, Formatter};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use serde::Serialize;
 
 pub use conditions::{Conditions, GilbertElliott, Loss, Queue};
 pub use counters::Counters;
@@ -40,7 +43,8 @@ use kernel::{InterfaceControl, PacketSocket};
 pub const MAX_WIRES: usize = 32;
 
 /// The two directions of a wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// From side A, the local portal, to side B, the Internet.
     Up,
@@ -51,6 +55,23 @@ pub enum Direction {
 impl Direction {
     /// Both.
     pub const BOTH: [Self; 2] = [Self::Up, Self::Down];
+
+    /// The other one.
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Up => Self::Down,
+            Self::Down => Self::Up,
+        }
+    }
+}
+
+impl Display for Direction {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        })
+    }
 }
 
 /// The interfaces of one wire and how it begins.

@@ -11,6 +11,7 @@ mod resequencer;
 use std::time::Duration;
 
 use super::discard::Discard;
+use super::headers::{Arrived, Decompressor};
 use super::packet::Packet;
 use super::replay::{Refused, ReplayWindow};
 use super::session::protection::Verified;
@@ -34,6 +35,7 @@ pub struct Inbound {
     window: ReplayWindow,
     /// By the peer's number of the link.
     peer_links: [PeerLink; MAX_LINKS],
+    decompressor: Decompressor,
     resequencer: Resequencer,
     buffer_size: usize,
     /// When data came in last, and when the next report is due.
@@ -67,6 +69,7 @@ impl Inbound {
             generation: 0,
             window: ReplayWindow::default(),
             peer_links: Default::default(),
+            decompressor: Decompressor::default(),
             resequencer: Resequencer::new(buffer_size),
             buffer_size,
             data_at: Instant::ZERO,
@@ -92,22 +95,28 @@ impl Inbound {
         }
         let header = *verified.header();
         let data_sequence = expand32(self.window.next(), header.data_sequence);
-        let again = header.flags & flags::REINJECTED != 0;
         let peer_link = &mut self.peer_links[usize::from(header.link)];
-        if let Err(refused) = self.window.accept(data_sequence) {
-            if refused == Refused::Duplicate && header.kind == Kind::Data {
-                peer_link.receiver.on_duplicate(now, header.sequence);
-            }
-            return Err(match refused {
-                // Both the datagram that seemed lost and its repair arrived.
-                Refused::Duplicate if again => Discard::Duplicate,
-                Refused::Duplicate => Discard::Replayed,
-                Refused::TooOld => Discard::TooOld,
-            });
+        let tracked = matches!(header.kind, Kind::Data | Kind::Probe);
+        let refused = self.window.accept(data_sequence).err();
+        let again =
+            refused == Some(Refused::Duplicate) && tracked && peer_link.receiver.is_new(header.sequence);
+        match refused {
+            // A packet and its repair both arrived: the later one is acknowledged like any other transmission.
+            Some(_) if again => {}
+            Some(Refused::Duplicate) => return Err(Discard::Replayed),
+            Some(Refused::TooOld) => return Err(Discard::TooOld),
+            None => {}
         }
         self.resequencer.on_progress(now, &header, data_sequence);
-        if matches!(header.kind, Kind::Data | Kind::Probe) {
+        if tracked {
             peer_link.receiver.on_received(now, header.sequence, header.flags & flags::ACK_NOW != 0);
+        }
+        // What is acknowledged was taken note of: the peer relies on it.
+        if header.kind == Kind::Data && header.flags & flags::DEFINES != 0 {
+            self.decompressor.define(header.context(), data_sequence, verified.body());
+        }
+        if again {
+            return Err(Discard::Duplicate);
         }
         // What is no data may come together with the probe or reply by which the link is agreed on.
         if peer_link.link.is_none() && header.kind == Kind::Data {
@@ -121,8 +130,23 @@ impl Inbound {
     }
 
     /// Gives a fresh packet its turn, and adds to `out` what can be delivered now.
-    pub fn order<'a>(&mut self, now: Instant, fresh: &Fresh<'a>, out: &mut Vec<Delivery<'a>>) {
-        self.resequencer.insert(now, &fresh.header, fresh.data_sequence, fresh.body, out);
+    pub fn order<'a>(
+        &mut self,
+        now: Instant,
+        fresh: &Fresh<'a>,
+        out: &mut Vec<Delivery<'a>>,
+    ) -> Result<(), Discard> {
+        let Fresh { header, body, data_sequence, .. } = *fresh;
+        let packet = if header.flags & flags::COMPRESSED != 0 {
+            self.decompressor.restore(header.context(), data_sequence, body)?
+        } else {
+            Arrived::from(body)
+        };
+        if packet.len() > self.buffer_size {
+            return Err(Discard::Oversized);
+        }
+        self.resequencer.insert(now, &header, data_sequence, packet, out);
+        Ok(())
     }
 
     /// Adds to `out` what has waited long enough. After every batch, and at [`Inbound::next_timeout`].

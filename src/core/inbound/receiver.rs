@@ -41,6 +41,13 @@ impl Default for Receiver {
 }
 
 impl Receiver {
+    /// Whether no datagram of this number came in, as far as that is remembered.
+    pub fn is_new(&self, low: u32) -> bool {
+        let sequence = expand32(self.next, low);
+        let (word, bit) = Self::place(sequence);
+        sequence >= self.next || sequence + HISTORY >= self.next && self.seen[word] & bit == 0
+    }
+
     /// Takes the sequence number of an authentic, new datagram. `now_please`: the sender asks for an
     /// acknowledgement at once.
     pub fn on_received(&mut self, now: Instant, low: u32, now_please: bool) {
@@ -140,6 +147,17 @@ mod tests {
 
     fn at(ms: u64) -> Instant {
         Instant::ZERO + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_number_is_new_until_it_came_or_is_forgotten() {
+        let mut r = Receiver::default();
+        assert!(r.is_new(0) && r.is_new(7));
+        for number in (0..3_000).filter(|number| *number != 2_500) {
+            r.on_received(at(0), number, false);
+        }
+        assert!(r.is_new(3_000) && r.is_new(2_500));
+        assert!(!r.is_new(2_999) && !r.is_new(2_400) && !r.is_new(10), "too old to tell is not new");
     }
 
     #[test]

@@ -8,15 +8,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::core::headers::Arrived;
 use crate::core::packet::{Packet, Pool};
 use crate::core::units::{Instant, MAX_LINKS};
 use crate::core::wire::{BUCKETS, Header, POSITION_BITS, flags};
 
-/// Longest a packet waits on links of short round trips …
+/// A packet waits at least so long if there is no proof, on links of short round trips …
 const LEAST_CAP: Duration = Duration::from_millis(100);
-/// … and on links of long ones, whose repairs take two of them.
+/// … and never longer than this.
 const MOST_CAP: Duration = Duration::from_millis(400);
-/// Added to one and a half round trips for a repair to come: the acknowledgement and the queue's turn.
+/// Added to the round trips of the repairs: acknowledgements and the queue's turn.
 const REPAIR_MARGIN: Duration = Duration::from_millis(15);
 /// Most positions that a bucket may be ahead: 100 ms at 1.5 Gbit/s.
 const MAX_AHEAD: u32 = 16_384;
@@ -30,7 +31,7 @@ const CLOCK: u32 = 1 << 24;
 /// A packet for the interface.
 pub enum Delivery<'a> {
     /// As it came in.
-    Arrived(&'a [u8]),
+    Arrived(Arrived<'a>),
     /// After it waited; give the buffer back.
     Held(Packet),
 }
@@ -127,13 +128,13 @@ impl Resequencer {
         self.links[usize::from(link)].rtt = Some(rtt);
     }
 
-    /// Takes a packet with its place and adds to `out` what can be delivered now.
+    /// Takes a packet, no longer than a buffer, with its place and adds to `out` what can be delivered now.
     pub fn insert<'a>(
         &mut self,
         now: Instant,
         header: &Header,
         data_sequence: u64,
-        body: &'a [u8],
+        arrived: Arrived<'a>,
         out: &mut Vec<Delivery<'a>>,
     ) {
         let id = header.order.bucket;
@@ -141,10 +142,10 @@ impl Resequencer {
         let ahead = header.order.position.wrapping_sub(bucket.next) % POSITIONS;
         if id == 0 || ahead >= POSITIONS / 2 {
             self.totals.late += u64::from(id != 0);
-            return out.push(Delivery::Arrived(body));
+            return out.push(Delivery::Arrived(arrived));
         }
         if ahead == 0 {
-            out.push(Delivery::Arrived(body));
+            out.push(Delivery::Arrived(arrived));
             bucket.waiting.pop_front();
             bucket.next = (bucket.next + 1) % POSITIONS;
             return self.flush(now, id, out);
@@ -153,15 +154,14 @@ impl Resequencer {
         let Some(mut packet) = packet else {
             // No room to wait: what is missing is given up.
             self.give_up(now, id, ahead, out);
-            out.push(Delivery::Arrived(body));
+            out.push(Delivery::Arrived(arrived));
             let bucket = &mut self.buckets[usize::from(id)];
             bucket.next = (bucket.next + 1) % POSITIONS;
             bucket.waiting.pop_front();
             return self.flush(now, id, out);
         };
-        let len = body.len().min(packet.buffer().len());
-        packet.buffer()[..len].copy_from_slice(&body[..len]);
-        packet.set_len(len);
+        arrived.write(packet.buffer());
+        packet.set_len(arrived.len());
         let waiting = Waiting {
             packet,
             arrived: now,
@@ -207,7 +207,7 @@ impl Resequencer {
         let hole = bucket.waiting.iter().position(Option::is_some)?;
         let first = bucket.waiting[hole].as_ref()?;
         let proved = bucket.proved.or_else(|| self.is_proof(first).then_some(now));
-        let (cap, repair) = self.patience();
+        let (cap, repair) = self.patience(first.in_flight);
         let capped = first.arrived + cap;
         let deadline = proved.map_or(capped, |at| capped.min(at + repair));
         self.buckets[usize::from(id)].proved = proved;
@@ -225,10 +225,15 @@ impl Resequencer {
         })
     }
 
-    /// The cap, and how long a repair may take once it is needed.
-    fn patience(&self) -> (Duration, Duration) {
-        let rtt = self.links.iter().filter_map(|link| link.rtt).min().unwrap_or_default();
-        ((rtt * 5).clamp(LEAST_CAP, MOST_CAP), rtt * 3 / 2 + REPAIR_MARGIN)
+    /// The cap, and how long a repair may take once it is needed, for what may be on the way over these links.
+    fn patience(&self, in_flight: u16) -> (Duration, Duration) {
+        let known = || self.links.iter().enumerate().filter_map(|(number, link)| Some((number, link.rtt?)));
+        let fastest = known().map(|(_, rtt)| rtt).min().unwrap_or_default();
+        let holding = known().filter(|(number, _)| in_flight & 1 << number != 0);
+        let slowest = holding.map(|(_, rtt)| rtt).max().unwrap_or(fastest);
+        // The loss is told on the link that it happened on, and that of the repair on the fastest.
+        let repair = (slowest + fastest) * 3 / 2 + REPAIR_MARGIN;
+        ((repair + (slowest - fastest) / 2).clamp(LEAST_CAP, MOST_CAP), repair)
     }
 
     /// Skips the first `count` positions; what waits among them is delivered.
@@ -311,6 +316,7 @@ mod tests {
         fn new() -> Self {
             let mut resequencer = Resequencer::new(100);
             resequencer.set_rtt(0, Duration::from_millis(40));
+            resequencer.set_rtt(1, Duration::from_millis(120));
             Self(resequencer, Vec::new())
         }
 
@@ -318,7 +324,7 @@ mod tests {
             let body = [header.order.position as u8];
             let mut out = Vec::new();
             self.0.on_progress(at(now), &header, header.data_sequence.into());
-            self.0.insert(at(now), &header, header.data_sequence.into(), &body, &mut out);
+            self.0.insert(at(now), &header, header.data_sequence.into(), Arrived::from(&body[..]), &mut out);
             self.0.release(at(now), &mut out);
             self.take(out)
         }
@@ -333,7 +339,7 @@ mod tests {
             let mut positions = Vec::new();
             for delivery in out {
                 match delivery {
-                    Delivery::Arrived(bytes) => positions.push(bytes[0]),
+                    Delivery::Arrived(arrived) => positions.push(arrived.whole(&mut Vec::new())[0]),
                     Delivery::Held(packet) => {
                         positions.push(packet.bytes()[0]);
                         self.0.give_back(packet);
@@ -369,7 +375,7 @@ mod tests {
         // 1 was lost on link 1, which then delivers 3: 1 is not coming by itself.
         assert_eq!(rig.arrive(20, header(0, 2, 2, 0b10, 0)), NONE);
         assert_eq!(rig.arrive(23, header(1, 3, 3, 0b11, 0)), NONE);
-        assert_eq!(rig.0.next_timeout(at(23)), Some(at(23 + 75)));
+        assert_eq!(rig.0.next_timeout(at(23)), Some(at(23 + 255)), "one and a half of both round trips");
         assert_eq!(rig.arrive(60, header(0, 1, 58, 0b11, flags::REINJECTED)), [1, 2, 3]);
     }
 
@@ -378,9 +384,9 @@ mod tests {
         let mut rig = Rig::new();
         rig.arrive(0, header(0, 0, 0, 0, 0));
         assert_eq!(rig.arrive(20, header(0, 2, 2, 1, 0)), NONE);
-        assert_eq!(rig.wait(94), NONE);
-        assert_eq!(rig.wait(95), [2]);
-        assert_eq!(rig.arrive(96, header(0, 1, 90, 1, flags::REINJECTED)), [1]);
+        assert_eq!(rig.wait(154), NONE);
+        assert_eq!(rig.wait(155), [2]);
+        assert_eq!(rig.arrive(156, header(0, 1, 90, 1, flags::REINJECTED)), [1]);
         assert_eq!((rig.0.totals().skipped, rig.0.totals().late), (1, 1));
     }
 
@@ -389,8 +395,8 @@ mod tests {
         let mut rig = Rig::new();
         rig.arrive(0, header(0, 0, 0, 0, 0));
         assert_eq!(rig.arrive(20, header(0, 2, 2, 0b10, 0)), NONE);
-        assert_eq!(rig.wait(119), NONE);
-        assert_eq!(rig.wait(120), [2]);
+        assert_eq!(rig.wait(314), NONE);
+        assert_eq!(rig.wait(315), [2]);
     }
 
     #[test]
@@ -398,11 +404,12 @@ mod tests {
         let mut rig = Rig::new();
         rig.arrive(10, header(0, 1, 8, 1, 0));
         assert_eq!(rig.arrive(11, header(0, 0, 2, 1, 0)), [0, 1], "link 0 reorders by 6 ms");
-        assert_eq!(rig.arrive(20, header(0, 3, 20, 1, 0)), NONE);
+        assert_eq!(rig.arrive(20, header(0, 3, 20, 0b11, 0)), NONE);
+        rig.0.on_progress(at(21), &header(1, 9, 60, 0b11, 0), 9);
         assert_eq!(rig.arrive(24, header(0, 4, 24, 1, 0)), NONE);
-        assert_eq!(rig.0.next_timeout(at(24)), Some(at(120)), "4 ms later is no proof yet");
+        assert_eq!(rig.0.next_timeout(at(24)), Some(at(20 + 295)), "4 ms later is no proof yet");
         assert_eq!(rig.arrive(27, header(0, 5, 27, 1, 0)), NONE);
-        assert_eq!(rig.0.next_timeout(at(27)), Some(at(27 + 75)));
+        assert_eq!(rig.0.next_timeout(at(27)), Some(at(27 + 255)));
     }
 
     #[test]

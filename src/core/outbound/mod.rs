@@ -23,12 +23,14 @@ mod schedule;
 mod sender;
 mod stamp;
 mod train;
+mod twins;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::headers::Compressor;
 use super::packet::{Packet, Pool};
 use super::snapshot;
 use super::units::{Instant, LinkId, MAX_LINKS, Rate};
@@ -39,6 +41,7 @@ use link::{Change, Link};
 use queue::Queue;
 use redundancy::Allowance;
 use sender::Kept;
+use twins::Twins;
 
 pub use event::{Event, Heard};
 pub use link::{LinkConfig, SocketId, State};
@@ -58,11 +61,15 @@ const POOL: usize = 32 << 20;
 /// Repairs may take this share of the bytes sent, and so many at once after a quiet time.
 const REPAIR_SHARE: f64 = 0.05;
 const REPAIR_BURST: u64 = 256 << 10;
+/// A repair is lost as easily as the packet, and one packet that never comes costs its conversation seconds.
+const MAX_REPAIRS: u8 = 2;
 /// A lost packet older than one and a half round trips and this is not sent again: its conversation has given
 /// it up, or will have when it arrives.
 const REPAIR_AGE: Duration = Duration::from_millis(100);
 /// Longest packet that counts as real-time: a telephone's have 60 to 300 bytes, a film's have more.
 const REALTIME_LEN: usize = 300;
+/// Links lose packets as long after the last repair.
+const REPAIRING: Duration = Duration::from_secs(1);
 /// Least CoDel interval (RFC 8289 §3.2) and target. The target is above the RFC's 5 ms, because a bucket's
 /// own delay hurts no other conversation here, and a link must not run dry between two bursts of the interface.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -90,15 +97,18 @@ pub struct Outbound {
     sequences: [u64; MAX_LINKS],
     queue: Queue,
     classifier: Classifier,
+    compressor: Compressor,
     /// Ordered packets that were lost, to be sent once more before anything else.
     repairs: VecDeque<Kept>,
     /// What failed links had in flight, to be sent before the backlog and as orderly.
     handed_over: VecDeque<Kept>,
     /// Second copies of repairs, each with the link that it is for.
     copies: VecDeque<(LinkId, Kept)>,
+    twins: Twins,
     /// Bytes of repairs that the share of [`REPAIR_SHARE`] allows now.
     repair_budget: u64,
     repaired: u64,
+    repaired_at: Option<Instant>,
     /// Next position of each order bucket.
     positions: Box<[u32]>,
     data_sequence: u64,
@@ -111,24 +121,35 @@ pub struct Outbound {
     allowance: Allowance,
     /// Links that may carry data now, a bit each.
     active: u16,
+    /// Links that share the present backlog, a bit each.
+    striped: u16,
     dark_since: Option<Instant>,
     events: Vec<Event>,
 }
 
 impl Outbound {
     /// Without links. `buffer_size` is the longest inner packet; `seed` is random and secret.
-    pub fn new(now: Instant, buffer_size: usize, footer_len: usize, seed: [u8; 16]) -> Self {
+    pub fn new(
+        now: Instant,
+        buffer_size: usize,
+        footer_len: usize,
+        compression: bool,
+        seed: [u8; 16],
+    ) -> Self {
         let buffers = POOL / buffer_size.max(1);
         Self {
             links: Default::default(),
             sequences: [0; MAX_LINKS],
             queue: Queue::new(Pool::new(buffer_size, buffers), QUEUE_SEARCHING),
             classifier: Classifier::new(seed),
+            compressor: Compressor::new(compression),
             repairs: VecDeque::new(),
             handed_over: VecDeque::new(),
             copies: VecDeque::new(),
+            twins: Twins::default(),
             repair_budget: REPAIR_BURST,
             repaired: 0,
+            repaired_at: None,
             positions: vec![0; super::wire::BUCKETS.into()].into_boxed_slice(),
             data_sequence: 0,
             data_packets: 0,
@@ -138,6 +159,7 @@ impl Outbound {
             policy: Policy::default(),
             allowance: Allowance::default(),
             active: 0,
+            striped: 0,
             dark_since: Some(now),
             events: Vec::new(),
         }
@@ -175,6 +197,7 @@ impl Outbound {
             packet.realtime = packet.len() <= REALTIME_LEN && glance.is_some_and(|glance| glance.realtime);
             self.queue.push(now, packet);
         }
+        self.stripe();
     }
 
     /// Longest inner packet that every link carries, 1280 or more.
@@ -186,6 +209,11 @@ impl Outbound {
         let any =
             || self.each().filter(|(_, link)| link.socket.is_some()).map(|(_, link)| link.max_datagram).min();
         least.or_else(any).unwrap_or(1452).saturating_sub(overhead).max(MIN_MTU)
+    }
+
+    /// From now on inner headers are compressed, or not.
+    pub fn set_compression(&mut self, enabled: bool) {
+        self.compressor.set_enabled(enabled);
     }
 
     // Links.
@@ -274,6 +302,7 @@ impl Outbound {
     pub fn reset(&mut self, now: Instant) {
         (self.session, self.data_sequence, self.sequences) = (true, 0, [0; MAX_LINKS]);
         self.positions.fill(0);
+        self.compressor.reset();
         for id in (0..MAX_LINKS as u8).map(LinkId) {
             self.change(now, id, |link| link.reset(now));
         }
@@ -281,6 +310,7 @@ impl Outbound {
         let repairs = self.repairs.drain(..).chain(self.handed_over.drain(..));
         repairs.for_each(|kept| self.queue.give_back(kept.packet));
         self.copies.drain(..).for_each(|(_, kept)| self.queue.give_back(kept.packet));
+        self.twins.expire(None).for_each(|packet| self.queue.give_back(packet));
         self.events.push(Event::Joined);
     }
 
@@ -402,13 +432,13 @@ impl Outbound {
 
     /// When [`Outbound::on_timeout`] wants to be called; `None` when only input can change anything.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.has_backlog() && self.session;
+        let waiting = (self.has_backlog() || !self.twins.is_empty()) && self.session;
         let links = self.each().filter_map(|(id, link)| {
             let paced =
                 if waiting && self.active & 1 << id.0 != 0 { link.sender.paced_until(now) } else { None };
             [link.next_timeout(self.has_stand_in(id)), paced].into_iter().flatten().min()
         });
-        links.min()
+        links.chain(self.twins.next_expiry()).min()
     }
 
     /// Handles every timer that is due. Then ask [`Outbound::ready`].
@@ -417,6 +447,7 @@ impl Outbound {
             let stand_in = self.has_stand_in(id);
             self.change(now, id, |link| link.on_timeout(now, stand_in));
         }
+        self.twins.expire(Some(now)).for_each(|packet| self.queue.give_back(packet));
     }
 
     /// Links that only the peer opens and that it has left for good. The caller knows which may be dropped.
@@ -471,6 +502,9 @@ impl Outbound {
             enqueued_packets: self.queue.totals().enqueued,
             dropped_packets: self.too_big + self.queue.totals().dropped + self.queue.totals().overflowed,
         };
+        let compressed = self.compressor.totals();
+        into.compression =
+            snapshot::Compression { packets: compressed.packets, saved_bytes: compressed.saved_bytes };
         into.links = self.each().map(|(id, link)| describe::link(now, id, link)).collect();
     }
 
@@ -545,15 +579,18 @@ impl Outbound {
     fn collect(&mut self, now: Instant, id: LinkId, failed: bool) {
         let slowest = self.slowest_srtt();
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        for definition in link.sender.confirmed.drain(..) {
+            self.compressor.confirm(definition);
+        }
         for packet in link.sender.done.drain(..) {
             self.queue.give_back(packet);
         }
         for kept in link.sender.lost.drain(..) {
             let len = kept.packet.len() as u64;
             let young = now.since(kept.first_sent) < slowest * 3 / 2 + REPAIR_AGE;
-            // Only a link that failed takes a repair with it, or hands over what has no order.
-            let wanted = failed || kept.is_ordered() && !kept.repaired && young && len <= self.repair_budget;
-            if !wanted {
+            // Only a link that failed hands over what has no order, and does so however often it was sent.
+            let lost = || kept.is_ordered() && kept.repairs < MAX_REPAIRS && young && len <= self.repair_budget;
+            if !(failed || lost()) {
                 self.queue.give_back(kept.packet);
                 continue;
             }
@@ -584,10 +621,12 @@ impl Outbound {
         let absent: u64 = absent.map(Rate::bytes_per_second).sum();
         let present = self.active_rate().bytes_per_second().max(1);
         let windows = 0.5 + (1.5 * absent as f64 / present as f64).min(100.0);
-        let target = slowest.mul_f64(windows).min(MAX_TARGET.max(slowest / 2));
-        let target = target.max(MIN_TARGET);
+        let target = slowest.mul_f64(windows).min(MAX_TARGET.max(slowest / 2)).max(MIN_TARGET);
         let interval = (slowest * 3 / 2 + target).max(MIN_INTERVAL);
-        self.queue.set_tolerance(Tolerance { target, interval });
+        // Nor one whose acknowledgements stand still while a hole waits for its repair.
+        let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
+        let stall = if repairing { slowest * 3 / 2 } else { Duration::ZERO };
+        self.queue.set_tolerance(Tolerance { target: target + stall, interval: interval + stall });
     }
 
     /// What the links that carry data are believed to carry in all.

@@ -83,9 +83,12 @@ impl Queue {
         spare.extend(std::iter::from_fn(|| self.pool.take()).take(wanted));
     }
 
-    /// An empty buffer; `None` when all are out.
-    pub fn take_buffer(&mut self) -> Option<Packet> {
-        self.pool.take()
+    /// A second packet of the same bytes; `None` when all buffers are out.
+    pub fn copy(&mut self, packet: &Packet) -> Option<Packet> {
+        let (mut copy, bytes) = (self.pool.take()?, packet.bytes());
+        copy.buffer()[..bytes.len()].copy_from_slice(bytes);
+        copy.set_len(bytes.len());
+        Some(copy)
     }
 
     /// Takes a buffer back.

@@ -47,7 +47,7 @@ impl Outbound {
     }
 
     /// A second copy of a packet that is about to leave over `id` for the first time, and the link for it.
-    pub(super) fn twin(&mut self, now: Instant, id: LinkId, packet: &Packet) -> Option<(LinkId, Kept)> {
+    pub(super) fn second_copy(&mut self, now: Instant, id: LinkId, packet: &Packet) -> Option<(LinkId, Kept)> {
         if !self.policy.redundancy || !packet.realtime {
             return None;
         }
@@ -57,12 +57,9 @@ impl Outbound {
         if !self.allowance.take(now, packet.len() as u64, rate) {
             return None;
         }
-        let mut twin = self.queue.take_buffer()?;
-        twin.buffer()[..packet.len()].copy_from_slice(packet.bytes());
-        twin.set_len(packet.len());
+        let (packet, order) = (self.queue.copy(packet)?, Order::default());
         let data_sequence = self.data_sequence as u32;
-        let order = Order::default();
-        Some((second, Kept { packet: twin, order, data_sequence, first_sent: now, repaired: true }))
+        Some((second, Kept { packet, order, data_sequence, first_sent: now, repairs: 0 }))
     }
 }
 

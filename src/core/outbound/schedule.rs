@@ -1,10 +1,13 @@
 //! What leaves over which link, and when.
 //!
-//! - A repair that gets lost itself is not repaired again, so where there are several links it goes over two.
+//! - A repair that gets lost itself is waited for only once more, so where there are several links it goes over two.
 //! - Repairs and sparse conversations go first, and only over a link that brings them there almost as early
 //!   as the best: their delay is what people feel.
-//! - Backlogged conversations are pulled greedily by every link of the stripe set: the best one and those
-//!   whose extra delay the other portal bridges when it puts conversations back in order.
+//! - Backlogged conversations are pulled greedily by the best link and its equals. A later one, if the other
+//!   portal can bridge its extra delay when it puts conversations back in order, helps as soon as the end of the
+//!   backlog would not arrive earlier without it, and until the backlog is gone (the idea of ECF, Lim et al.,
+//!   CoNEXT 2017). What the best links can carry alone has their delay.
+//! - When nothing else wants the links, young conversations' packets go over a second one, see `twins`.
 
 use std::time::Duration;
 
@@ -13,8 +16,9 @@ use super::sender::Kept;
 use super::stamp::Stamp;
 use super::train::{Sealing, Train};
 use super::{Outbound, REPAIR_BURST, REPAIR_SHARE};
+use crate::core::headers::Encoding;
 use crate::core::packet::Packet;
-use crate::core::units::{Instant, LinkId};
+use crate::core::units::{Instant, LinkId, MAX_LINKS};
 use crate::core::wire::{HEADER_LEN, Kind, Order, POSITION_BITS, PROBE_LEN, flags};
 
 /// A link is as good as the best for what is urgent if it brings it there within this.
@@ -27,12 +31,14 @@ impl Outbound {
     pub fn ready(&self, now: Instant) -> u16 {
         let urgent = self.session && (self.queue.has_sparse() || !self.repairs.is_empty());
         let backlog = self.session && self.has_backlog();
+        let twins = self.session && !backlog && !self.twins.is_empty();
         self.each().fold(0, |mask, (id, link)| {
             let copy = self.session && self.copies.iter().any(|(target, _)| *target == id);
             let ready = link.has_control()
                 || copy && link.sender.urgent_credit() > 0
                 || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
-                || backlog && (self.carries_backlog(id) || self.takes_overflow(now, id)) && link.sender.credit(now) > 0;
+                || backlog && self.takes_backlog(now, id) && link.sender.credit(now) > 0
+                || twins && self.twins.has_for(id) && self.carries_backlog(id) && link.sender.credit(now) > 0;
             if ready { mask | 1 << id.0 } else { mask }
         })
     }
@@ -53,18 +59,53 @@ impl Outbound {
                 self.pull_urgent(now, id, sealing, train);
             }
             self.pull_copies(now, id, sealing, train);
-            if self.carries_backlog(id) || self.takes_overflow(now, id) {
+            if self.takes_backlog(now, id) {
                 self.pull_backlog(now, id, sealing, train);
             }
+            if !self.queue.has_backlog() {
+                self.pull_twins(now, id, sealing, train);
+            }
         }
-        let wanted = self.has_backlog() && (self.carries_backlog(id) || self.takes_overflow(now, id));
-        if !wanted
+        if !self.has_backlog() {
+            self.on_drained();
+        } else if !self.takes_backlog(now, id)
             && let Some(link) = self.links[id.index()].as_deref_mut()
         {
             link.sender.on_app_limited();
         }
         (train.socket, train.remote) = self.link(id).map_or((None, None), |link| (link.socket, link.remote));
         !train.is_empty()
+    }
+
+    /// The backlog is gone: the links' rates are not seen any more, and the later ones are not needed.
+    fn on_drained(&mut self) {
+        self.striped = 0;
+        self.links.iter_mut().flatten().for_each(|link| link.sender.on_app_limited());
+    }
+
+    /// Lets later links share the backlog once it is so long that its end would not arrive earlier over the
+    /// faster ones alone; they then go on until it is gone.
+    pub(super) fn stripe(&mut self) {
+        let backlog = self.queue.bytes();
+        let needed = (0..MAX_LINKS as u8).map(LinkId).filter(|id| backlog > self.faster_brings(*id));
+        self.striped |= needed.fold(0, |mask, id| mask | 1 << id.0);
+    }
+
+    /// What the links that are faster than this one bring until its first packet would arrive.
+    fn faster_brings(&self, id: LinkId) -> u64 {
+        let Some((link, extra)) = self.link(id).zip(self.extra_delay(id, half_rtt)) else { return u64::MAX };
+        let delay = half_rtt(link);
+        let faster =
+            self.each().filter(|(other, link)| self.active & 1 << other.0 != 0 && half_rtt(link) < delay);
+        faster.filter_map(|(_, link)| Some(link.sender.prospect()?.bytes_in(extra))).sum()
+    }
+
+    /// Whether the link takes packets of the present backlog.
+    fn is_striped(&self, id: LinkId) -> bool {
+        let extra = self.extra_delay(id, half_rtt);
+        extra.is_some_and(|extra| {
+            extra <= AS_GOOD || extra <= MAX_REORDER_DELAY && self.striped & 1 << id.0 != 0
+        })
     }
 
     fn pull_control(&mut self, now: Instant, id: LinkId, sealing: Option<Sealing>, train: &mut Train) {
@@ -106,10 +147,9 @@ impl Outbound {
             if let Some(kept) = self.repairs.pop_front_if(fits) {
                 self.send_again(now, id, sealing, train, kept);
             } else if let Some(packet) = self.queue.pop_sparse(now, room) {
-                let twin = self.twin(now, id, &packet);
-                let flags = if twin.is_some() { flags::REINJECTED } else { 0 };
-                self.copies.extend(twin);
-                self.send(now, id, sealing, train, packet, flags);
+                let second = self.second_copy(now, id, &packet);
+                self.copies.extend(second);
+                self.send(now, id, sealing, train, packet);
             } else {
                 return;
             }
@@ -131,11 +171,8 @@ impl Outbound {
     fn pull_backlog(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
         let Some(credit) = self.link(id).map(|link| link.sender.credit(now)) else { return };
         let mut spent = 0;
-        let overflow = !self.carries_backlog(id);
-        loop {
-            if overflow && !self.takes_overflow(now, id) {
-                return;
-            }
+        // What overflows ends within a train.
+        while self.takes_backlog(now, id) {
             let left = |_: &Link| credit.saturating_sub(spent);
             let Some(room) = self.room(id, sealing, train, left) else { return };
             if let Some(kept) = self.handed_over.pop_front_if(|kept| kept.packet.len() as u64 <= room) {
@@ -144,12 +181,29 @@ impl Outbound {
                 continue;
             }
             let Some(packet) = self.queue.pop_backlogged(now, room) else { return };
-            spent += (HEADER_LEN + packet.len() + sealing.footer_len) as u64;
-            self.send(now, id, sealing, train, packet, 0);
+            spent += self.send(now, id, sealing, train, packet) as u64;
         }
     }
 
-    /// Longest packet that credit and train have room for; `None` if not even a small one.
+    fn pull_twins(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+        self.twins.expire(Some(now)).for_each(|packet| self.queue.give_back(packet));
+        if !self.twins.has_for(id) || !self.carries_backlog(id) {
+            return;
+        }
+        while let Some(room) = self.room(id, sealing, train, |link| link.sender.credit(now))
+            && let Some(kept) = self.twins.take(id, room)
+        {
+            let in_flight = self.in_flight_mask();
+            let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+            let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
+            let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
+            stamp.data_again(train, link, &kept);
+            link.sender.on_sent(now, bytes, None);
+            self.queue.give_back(kept.packet);
+        }
+    }
+
+    /// Longest packet that credit and train have room for, if it goes in full; `None` if not even a small one.
     fn room(
         &self,
         id: LinkId,
@@ -162,6 +216,7 @@ impl Outbound {
         credit.checked_sub(overhead).filter(|room| *room > 0)
     }
 
+    /// Sends a packet for the first time; gives the bytes of its datagram.
     fn send(
         &mut self,
         now: Instant,
@@ -169,25 +224,36 @@ impl Outbound {
         sealing: Sealing,
         train: &mut Train,
         packet: Packet,
-        flags: u8,
-    ) {
+    ) -> usize {
         let in_flight = self.in_flight_mask();
-        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        let Some(link) = self.links[id.index()].as_deref_mut() else { return 0 };
         let order = place(&mut self.positions, &packet);
-        let (data_sequence, bytes) =
-            (self.data_sequence as u32, HEADER_LEN + packet.len() + sealing.footer_len);
+        let encoding = self.compressor.encode(now, self.data_sequence, packet.bucket, packet.bytes());
+        let data_sequence = self.data_sequence as u32;
         let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
-        stamp.data(train, link, flags, order, &packet);
+        let bytes = stamp.data(train, link, order, &packet, &encoding);
         let kept = if (packet.ordered || packet.realtime) && self.queue.can_spare_buffers() {
-            Some(Kept { packet, order, data_sequence, first_sent: now, repaired: false })
+            let (loss, useful) = (link.sender.loss(), link.sender.rtt().smoothed() / 2);
+            if packet.ordered
+                && self.twins.wants(now, packet.bucket, bytes, loss)
+                && let Some(copy) = self.queue.copy(&packet)
+            {
+                let kept = Kept { packet: copy, order, data_sequence, first_sent: now, repairs: 0 };
+                self.twins.add(now, id, useful, kept);
+            }
+            Some(Kept { packet, order, data_sequence, first_sent: now, repairs: 0 })
         } else {
             self.queue.give_back(packet);
             None
         };
         link.sender.on_sent(now, bytes, kept);
+        if let Encoding::Defining(definition) = encoding {
+            link.sender.on_defined(definition);
+        }
         self.data_packets += 1;
         let earned = (bytes as f64 * REPAIR_SHARE) as u64;
         self.repair_budget = (self.repair_budget + earned).min(REPAIR_BURST);
+        bytes
     }
 
     fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
@@ -201,6 +267,7 @@ impl Outbound {
         }
         self.put_again(now, id, sealing, train, kept);
         self.repaired += 1;
+        self.repaired_at = Some(now);
     }
 
     /// Drops the copies for links that carry none any more.
@@ -216,12 +283,8 @@ impl Outbound {
 
     /// A second copy of a repair, if the budget and the pool allow it.
     fn copy(&mut self, kept: &Kept) -> Option<Kept> {
-        let bytes = kept.packet.bytes();
-        self.repair_budget = self.repair_budget.checked_sub(bytes.len() as u64)?;
-        let mut packet = self.queue.take_buffer()?;
-        packet.buffer()[..bytes.len()].copy_from_slice(bytes);
-        packet.set_len(bytes.len());
-        Some(Kept { packet, ..*kept })
+        self.repair_budget = self.repair_budget.checked_sub(kept.packet.len() as u64)?;
+        Some(Kept { packet: self.queue.copy(&kept.packet)?, ..*kept })
     }
 
     fn put_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
@@ -230,7 +293,7 @@ impl Outbound {
         let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
         let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
         stamp.data_again(train, link, &kept);
-        link.sender.on_sent(now, bytes, Some(Kept { repaired: true, ..kept }));
+        link.sender.on_sent(now, bytes, Some(Kept { repairs: kept.repairs + 1, ..kept }));
     }
 
     /// Whether the link takes repairs and sparse conversations: it is as good as the best.
@@ -243,6 +306,11 @@ impl Outbound {
     /// Whether the link takes backlogged conversations: it is in the stripe set.
     pub(super) fn carries_backlog(&self, id: LinkId) -> bool {
         self.extra_delay(id, half_rtt).is_some_and(|extra| extra <= MAX_REORDER_DELAY)
+    }
+
+    /// Whether the link takes packets of the backlog now.
+    fn takes_backlog(&self, now: Instant, id: LinkId) -> bool {
+        self.is_striped(id) || self.takes_overflow(now, id)
     }
 
     /// Whether the link, of a higher metric than those that carry data, takes what these have no room for.

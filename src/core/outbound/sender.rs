@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::congestion::{Acked, Algorithm, Controller, Lost, RateSample};
 use super::pacer::{Pacer, TRAIN_TIME};
+use crate::core::headers::Definition;
 use crate::core::packet::Packet;
 use crate::core::rtt::{GRANULARITY, Rtt};
 use crate::core::units::{Instant, Rate, expand32};
@@ -24,6 +25,8 @@ const MAX_RTT: Duration = Duration::from_secs(10);
 const MAX_BACKOFF: u32 = 10;
 /// Largest reordering window in quarters of the minimal RTT, as in RACK (`RACK.reo_wnd_mult`).
 const MAX_REORDER_QUARTERS: u32 = 16;
+/// Weight of one datagram in the share of losses.
+const LOSS_WEIGHT: f64 = 1.0 / 256.0;
 /// Most datagrams in a train: what one GSO buffer of 65,507 bytes holds of 1,472-byte datagrams.
 const MAX_TRAIN: u64 = 44;
 /// Datagrams beyond the window for what is urgent.
@@ -39,6 +42,8 @@ struct Sent {
     ordered: bool,
     /// A packet is kept until it is acknowledged, see [`Kept`].
     kept: Option<Kept>,
+    /// The header context that this defines.
+    defines: Option<Definition>,
     app_limited: bool,
     /// The link's delivery state when this left, for the rate sample.
     delivered: u64,
@@ -57,8 +62,8 @@ pub struct Kept {
     pub data_sequence: u32,
     /// When it left for the first time.
     pub first_sent: Instant,
-    /// This was its second try: there is no third.
-    pub repaired: bool,
+    /// How often it was sent again, see `MAX_REPAIRS`.
+    pub repairs: u8,
 }
 
 impl Kept {
@@ -130,10 +135,13 @@ pub struct Sender {
     pacer: Pacer,
     max_datagram: u64,
     totals: Totals,
+    loss: f64,
     /// Packets that were lost, and ones that are not needed any more, for the owner to take.
     pub lost: Vec<Kept>,
     /// See [`Sender::lost`].
     pub done: Vec<Packet>,
+    /// Header contexts that the peer has, for the owner to take.
+    pub confirmed: Vec<Definition>,
 }
 
 impl Sender {
@@ -163,8 +171,10 @@ impl Sender {
             pacer: Pacer::default(),
             max_datagram,
             totals: Totals::default(),
+            loss: 0.0,
             lost: Vec::new(),
             done: Vec::new(),
+            confirmed: Vec::new(),
         }
     }
 
@@ -227,6 +237,7 @@ impl Sender {
             fate: Fate::InFlight,
             ordered,
             kept,
+            defines: None,
             app_limited: self.delivered < self.app_limited_until,
             delivered: self.delivered,
             delivered_time: self.delivered_time,
@@ -240,10 +251,18 @@ impl Sender {
         self.pacer.on_sent(now, bytes as u64, rate);
     }
 
+    /// What was sent last defines a header context.
+    pub fn on_defined(&mut self, definition: Definition) {
+        if let Some(sent) = self.sent.back_mut() {
+            sent.defines = Some(definition);
+        }
+    }
+
     /// The queue ran empty while window and pacer were open.
     pub fn on_app_limited(&mut self) {
         if self.controller.window().is_none_or(|window| self.in_flight < window) {
-            self.app_limited_until = (self.delivered + self.in_flight).max(1);
+            // What is sent next is limited too, even if nothing is in flight.
+            self.app_limited_until = self.delivered + self.in_flight + 1;
         }
     }
 
@@ -271,6 +290,7 @@ impl Sender {
         }
         self.pto_count = 0;
         self.waiting_since = now;
+        self.loss *= (1.0 - LOSS_WEIGHT).powi(newly.count.min(256) as i32);
         let sample = newly.sample.filter(|sample| sample.first_sent >= self.controlled_since);
         let rate = sample.and_then(|sample| self.rate_sample(now, sample));
         if let Some(sample) = rate.filter(|sample| !sample.app_limited || Some(sample.rate) > self.last_rate)
@@ -306,9 +326,11 @@ impl Sender {
             }
             Fate::Lost => {
                 self.totals.spurious += 1;
+                self.loss = (self.loss - LOSS_WEIGHT).max(0.0);
                 self.controller.on_spurious_loss(time);
             }
         }
+        self.confirmed.extend(sent.defines);
         newly.count += 1;
         self.totals.acked += 1;
         newly.bytes += bytes;
@@ -388,6 +410,7 @@ impl Sender {
             }
         }
         self.totals.lost += count;
+        self.loss = (self.loss + count as f64 * LOSS_WEIGHT).min(1.0);
         if let Some(oldest) = oldest {
             let span = lost.newest_sent.since(oldest);
             lost.persistent = span > self.rtt.probe_timeout() * PERSISTENT_THRESHOLD;
@@ -529,6 +552,11 @@ impl Sender {
         &self.rtt
     }
 
+    /// Share of the last few hundred datagrams that were lost.
+    pub fn loss(&self) -> f64 {
+        self.loss
+    }
+
     /// The last delivery rate that the path showed.
     pub fn delivery_rate(&self) -> Option<Rate> {
         self.last_rate
@@ -537,6 +565,12 @@ impl Sender {
     /// The rate that the link is believed to have.
     pub fn rate(&self) -> Option<Rate> {
         self.controller.bandwidth().or(self.last_rate)
+    }
+
+    /// The rate that the link will show if it is used: more than what it has shown while that grows.
+    pub fn prospect(&self) -> Option<Rate> {
+        let growing = if self.controller.is_searching() { self.controller.pacing_rate(&self.rtt) } else { None };
+        growing.or_else(|| self.rate())
     }
 
     /// The congestion controller.
@@ -588,7 +622,7 @@ mod tests {
         for _ in 0..count {
             let packet = Pool::new(SIZE, 1).take().expect("one");
             let order = Order { bucket: 1, position: 0 };
-            let kept = Kept { packet, order, data_sequence: 0, first_sent: now, repaired: false };
+            let kept = Kept { packet, order, data_sequence: 0, first_sent: now, repairs: 0 };
             sender.on_sent(now, SIZE, Some(kept));
         }
     }

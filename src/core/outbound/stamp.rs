@@ -3,6 +3,7 @@
 use super::link::Link;
 use super::sender::Kept;
 use super::train::{Sealing, Train};
+use crate::core::headers::Encoding;
 use crate::core::packet::Packet;
 use crate::core::units::{Instant, LinkId};
 use crate::core::wire::{HEADER_LEN, Header, Kind, Order, flags};
@@ -40,18 +41,26 @@ impl<'a> Stamp<'a> {
         self.datagram(train, link, (kind, flags), Order::default(), data_sequence, len)
     }
 
-    /// Adds a packet that leaves for the first time.
+    /// Adds a packet that leaves for the first time. Gives the bytes of the datagram.
     pub(super) fn data(
         &mut self,
         train: &mut Train,
         link: &mut Link,
-        flags: u8,
         order: Order,
         packet: &Packet,
-    ) {
+        encoding: &Encoding,
+    ) -> usize {
         let data_sequence = self.next();
-        let body = self.datagram(train, link, (Kind::Data, flags), order, data_sequence, packet.len());
-        body.copy_from_slice(packet.bytes());
+        let (context, what) = match encoding {
+            Encoding::Full => (None, 0),
+            Encoding::Defining(definition) => (Some(definition.context), flags::DEFINES),
+            Encoding::Compressed { context, .. } => (Some(*context), flags::COMPRESSED),
+        };
+        let (slot, order) = context.map_or((0, order), |context| context.name(order));
+        let len = encoding.len(packet.len());
+        let body = self.datagram(train, link, (Kind::Data, what | slot), order, data_sequence, len);
+        encoding.write(packet.bytes(), body);
+        HEADER_LEN + len + self.sealing.footer_len
     }
 
     /// Adds a packet that was lost, under the number it had.

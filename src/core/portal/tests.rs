@@ -49,8 +49,13 @@ struct Pair {
 impl Pair {
     fn new(links: u8) -> Self {
         let mut entropies = [0, 100].map(|seed| Fixed { wall: 1_000, seed });
-        let policy = Policy::default();
-        let config = PortalConfig { psk: [7; 32], manner: Manner::Mac, buffer_size: 2_000, policy };
+        let config = PortalConfig {
+            psk: [7; 32],
+            manner: Manner::Mac,
+            buffer_size: 2_000,
+            compression: true,
+            policy: Policy::default(),
+        };
         let portals = [0, 1].map(|i| Portal::new(Instant::ZERO, &config, &mut entropies[i]));
         for number in 0..links {
             let id = portals[0].add_link(Instant::ZERO, link_config()).expect("there is room");
@@ -115,8 +120,13 @@ impl Pair {
 
     /// The first portal dies and is started again, with its clock set back.
     fn restart_with_an_older_clock(&mut self) {
-        let policy = Policy::default();
-        let config = PortalConfig { psk: [7; 32], manner: Manner::Mac, buffer_size: 2_000, policy };
+        let config = PortalConfig {
+            psk: [7; 32],
+            manner: Manner::Mac,
+            buffer_size: 2_000,
+            compression: true,
+            policy: Policy::default(),
+        };
         self.entropies[0] = Fixed { wall: 0, seed: 50 };
         let portal = Portal::new(self.now, &config, &mut self.entropies[0]);
         let id = portal.add_link(self.now, link_config()).expect("there is room");

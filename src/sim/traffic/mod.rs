@@ -171,6 +171,11 @@ impl Flow {
         self.report.longest_stall.max(now.since(self.progressed))
     }
 
+    /// The sending TCP's window, segments, if it is one.
+    pub fn tcp_window(&self) -> Option<f64> {
+        self.tcp.as_ref().map(|tcp| tcp.0.window())
+    }
+
     /// Begins to report anew.
     pub fn forget(&mut self) {
         self.report = Report::default();

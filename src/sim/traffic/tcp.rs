@@ -1,7 +1,7 @@
 //! A TCP of the hosts behind the portals: one that suffers from loss and reordering as Linux's does.
 //!
-//! CUBIC (RFC 9438) or Reno, HyStart's delay exit from slow start (RFC 9406, simplified), SACK (RFC 2018)
-//! with D-SACK undo (RFC 2883, RFC 3708), RACK-TLP (RFC 8985), retransmission timeout (RFC 6298, at least
+//! CUBIC (RFC 9438) or Reno, both of HyStart's exits from slow start as Linux's `tcp_cubic.c` has them, SACK
+//! (RFC 2018) with D-SACK undo (RFC 2883, RFC 3708), RACK-TLP (RFC 8985), retransmission timeout (RFC 6298, at least
 //! 200 ms as in Linux), delayed acknowledgements. Segments are numbered, all of one size; both ends live in
 //! one value.
 
@@ -25,6 +25,14 @@ const RECEIVE_WINDOW: u64 = 4_300;
 const INITIAL_WINDOW: f64 = 10.0;
 const CUBIC_BETA: f64 = 0.7;
 const CUBIC_C: f64 = 0.4;
+/// Linux: until the first loss the window grows by at least a twentieth each round trip.
+const FIRST_GROWTH: f64 = 0.05;
+/// HyStart looks from this window on.
+const HYSTART_WINDOW: f64 = 16.0;
+/// Round-trip times of a round whose least one counts.
+const HYSTART_SAMPLES: u32 = 8;
+/// Acknowledgements that come closer than this are one train.
+const TRAIN_GAP: Duration = Duration::from_millis(2);
 const MIN_RTO: Duration = Duration::from_millis(200);
 const MAX_RTO: Duration = Duration::from_secs(60);
 /// Linux's delayed acknowledgement.
@@ -89,18 +97,39 @@ pub struct Totals {
 
 #[derive(Default)]
 struct Cubic {
+    /// The window before the last reduction; 0: there was none.
     w_max: f64,
+    origin: f64,
     k: f64,
     epoch: Option<Instant>,
     w_est: f64,
 }
 
-/// HyStart: a round of slow start and its smallest round-trip time.
-#[derive(Default)]
+/// HyStart: a round of slow start, its smallest round-trip time, and its train of acknowledgements.
 struct Round {
     end: u64,
-    least: Option<Duration>,
-    last: Option<Duration>,
+    start: Instant,
+    last_ack: Instant,
+    least: Duration,
+    samples: u32,
+}
+
+impl Round {
+    fn new(now: Instant, end: u64) -> Self {
+        Self { end, start: now, last_ack: now, least: Duration::MAX, samples: 0 }
+    }
+
+    /// Takes an acknowledgement. True if slow start should end.
+    fn is_over(&mut self, now: Instant, rtt: Duration, min_rtt: Duration) -> bool {
+        let train = now.since(self.last_ack) <= TRAIN_GAP && {
+            self.last_ack = now;
+            now.since(self.start) > min_rtt / 2
+        };
+        self.least = self.least.min(rtt);
+        self.samples += 1;
+        let limit = min_rtt + (min_rtt / 8).clamp(Duration::from_millis(4), Duration::from_millis(16));
+        train || self.samples > HYSTART_SAMPLES && self.least > limit
+    }
 }
 
 impl Sender {
@@ -128,7 +157,7 @@ impl Sender {
             recovery: None,
             undo: None,
             cubic: Cubic::default(),
-            round: Round::default(),
+            round: Round::new(Instant::ZERO, 0),
             totals: Totals::default(),
         }
     }
@@ -229,7 +258,7 @@ impl Sender {
             self.recovery = None;
         }
         if newly > 0 && limited && self.recovery.is_none() {
-            self.grow(now, newly as f64);
+            self.grow(now, newly as f64, rtt);
         }
         self.detect_losses(now);
         if self.segments.is_empty() {
@@ -262,7 +291,6 @@ impl Sender {
 
     fn measure(&mut self, rtt: Duration) {
         self.min_rtt = self.min_rtt.min(rtt);
-        self.round.least = Some(self.round.least.map_or(rtt, |least| least.min(rtt)));
         match self.srtt {
             None => (self.srtt, self.variation) = (Some(rtt), rtt / 2),
             Some(srtt) => {
@@ -285,19 +313,15 @@ impl Sender {
         }
     }
 
-    fn grow(&mut self, now: Instant, acked: f64) {
-        if self.una >= self.round.end {
-            let risen = self.round.last.zip(self.round.least).is_some_and(|(last, least)| {
-                least > last + (last / 8).clamp(Duration::from_millis(4), Duration::from_millis(16))
-            });
-            if risen && self.cwnd < self.ssthresh {
-                self.ssthresh = self.cwnd;
-            }
-            self.round = Round {
-                end: self.una + self.segments.len() as u64,
-                last: self.round.least.or(self.round.last),
-                least: None,
-            };
+    fn grow(&mut self, now: Instant, acked: f64, rtt: Option<Duration>) {
+        if self.una > self.round.end {
+            self.round = Round::new(now, self.una + self.segments.len() as u64);
+        }
+        let slow_start = self.cwnd < self.ssthresh;
+        if let Some(rtt) = rtt.filter(|_| slow_start && self.cwnd >= HYSTART_WINDOW)
+            && self.round.is_over(now, rtt, self.min_rtt)
+        {
+            self.ssthresh = self.cwnd;
         }
         if self.cwnd < self.ssthresh {
             self.cwnd = (self.cwnd + acked).min(self.ssthresh.max(self.cwnd));
@@ -309,16 +333,17 @@ impl Sender {
                 let rtt = self.srtt.unwrap_or(MIN_RTO).as_secs_f64();
                 let cubic = &mut self.cubic;
                 let epoch = *cubic.epoch.get_or_insert_with(|| {
-                    cubic.w_max = cubic.w_max.max(self.cwnd);
-                    cubic.k = ((cubic.w_max - self.cwnd) / CUBIC_C).cbrt();
+                    cubic.origin = cubic.w_max.max(self.cwnd);
+                    cubic.k = ((cubic.origin - self.cwnd) / CUBIC_C).cbrt();
                     cubic.w_est = self.cwnd;
                     now
                 });
                 let t = now.since(epoch).as_secs_f64() + rtt;
-                let target = CUBIC_C * (t - cubic.k).powi(3) + cubic.w_max;
+                let target = CUBIC_C * (t - cubic.k).powi(3) + cubic.origin;
                 let alpha = 3.0 * (1.0 - CUBIC_BETA) / (1.0 + CUBIC_BETA);
                 cubic.w_est += alpha * acked / self.cwnd;
-                let target = target.clamp(self.cwnd, 1.5 * self.cwnd);
+                let least = if cubic.w_max == 0.0 { 1.0 + FIRST_GROWTH } else { 1.0 };
+                let target = target.clamp(least * self.cwnd, 1.5 * self.cwnd);
                 self.cwnd = (self.cwnd + acked * (target - self.cwnd) / self.cwnd).max(cubic.w_est);
             }
         }

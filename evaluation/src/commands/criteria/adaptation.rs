@@ -14,7 +14,7 @@ use evaluation::traffic::{Traffic, ends};
 use evaluation::wait::until;
 use evaluation::wan::Direction;
 
-use super::{Plan, Row, median_of, word};
+use super::{Plan, Row, median_of};
 
 /// What TCP has of a link's rate in a tunnel: 1,384 bytes of 1,500 and a little less.
 const SHARE: f64 = 0.92;
@@ -90,10 +90,9 @@ pub(super) fn regain(plan: &Plan) -> Result<Vec<Row>> {
             )
         };
         let (before, during, after) = (rate(4.0, 10.0)?, rate(11.0, 15.0)?, rate(19.0, 25.0)?);
-        let way = word(direction);
-        let what = format!("one of two links of 4 Mbit/s is lost, {way}");
+        let what = format!("one of two links of 4 Mbit/s is lost, {direction}");
         rows.push(Row::at_least(what, during, 4.0 * SHARE * 0.85, "Mbit/s"));
-        let what = format!("and regained, against before, {way}");
+        let what = format!("and regained, against before, {direction}");
         rows.push(Row::at_least(what, after, before * 0.9, "Mbit/s"));
     }
     Ok(rows)

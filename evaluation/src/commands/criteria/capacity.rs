@@ -10,7 +10,7 @@ use evaluation::link::LinkSpec;
 use evaluation::portal::{Method, Pair, PairOptions, local_config, random_key, remote_config};
 use evaluation::wan::Direction;
 
-use super::{Plan, Row, goodput, iperf, median_of, word};
+use super::{Plan, Row, goodput, iperf, median_of};
 
 /// Links of the dissertation's kind: so many Mbit/s, 40 ms there and back, queues of 100 ms.
 fn links(rates: &[u32]) -> Vec<LinkSpec> {
@@ -26,25 +26,24 @@ pub(super) fn sums(plan: &Plan) -> Result<Vec<Row>> {
         for set in SETS {
             let lab = Lab::new(&links(set))?;
             let mbit = goodput(plan, &lab, &PairOptions::default(), &iperf(plan, direction, 1))?;
-            super::say(&format!("  {set:?} Mbit/s {}: {mbit:.2}", word(direction)));
+            super::say(&format!("  {set:?} Mbit/s {}: {mbit:.2}", direction));
             got.insert(set, mbit);
         }
-        let way = word(direction);
         let [one, two, unequal, large, three, four] = SETS.map(|set| got[set]);
         let halfway = (two + large) / 2.0;
-        rows.push(compare(format!("two links of 2 Mbit/s against one, {way}"), two, one));
-        rows.push(compare(format!("2 and 4 Mbit/s against twice the smaller, {way}"), unequal, two));
+        rows.push(compare(format!("two links of 2 Mbit/s against one, {direction}"), two, one));
+        rows.push(compare(format!("2 and 4 Mbit/s against twice the smaller, {direction}"), unequal, two));
         rows.push(
             Row {
-                what: format!("2 and 4 Mbit/s against halfway between 2 + 2 and 4 + 4, {way}"),
+                what: format!("2 and 4 Mbit/s against halfway between 2 + 2 and 4 + 4, {direction}"),
                 measured: format!("{unequal:.2} Mbit/s, halfway is {halfway:.2}"),
                 bound: "within 15 %".into(),
                 met: (unequal / halfway - 1.0).abs() <= 0.15,
             }
             .told(),
         );
-        rows.push(compare(format!("three links of 2 Mbit/s against two, {way}"), three, two));
-        rows.push(compare(format!("four links of 2 Mbit/s against three, {way}"), four, three));
+        rows.push(compare(format!("three links of 2 Mbit/s against two, {direction}"), three, two));
+        rows.push(compare(format!("four links of 2 Mbit/s against three, {direction}"), four, three));
     }
     Ok(rows)
 }
@@ -82,7 +81,6 @@ pub(super) fn fast(plan: &Plan) -> Result<Vec<Row>> {
     let lab = Lab::new(&links(&[50, 50]))?;
     let mut rows = Vec::new();
     for direction in Direction::BOTH {
-        let way = word(direction);
         let mut got = Vec::new();
         for (method, control, name, least) in
             [(Method::Udp, "newreno", "UDP flows with newreno", 85.0), (Method::Tcp, "", "TCP flows", 80.0)]
@@ -91,10 +89,10 @@ pub(super) fn fast(plan: &Plan) -> Result<Vec<Row>> {
                 PairOptions { method, congestion_control: control.into(), ..PairOptions::default() };
             let mbit = goodput(plan, &lab, &options, &iperf(plan, direction, 8))?;
             got.push(mbit);
-            let what = format!("two links of 50 Mbit/s, 40 ms, eight connections, {name}, {way}");
+            let what = format!("two links of 50 Mbit/s, 40 ms, eight connections, {name}, {direction}");
             rows.push(Row::at_least(what, mbit, least, "Mbit/s"));
         }
-        rows.push(compare(format!("UDP flows against TCP flows there, {way}"), got[0], got[1]));
+        rows.push(compare(format!("UDP flows against TCP flows there, {direction}"), got[0], got[1]));
     }
     Ok(rows)
 }
@@ -115,7 +113,7 @@ pub(super) fn veth(plan: &Plan) -> Result<Vec<Row>> {
         let iperf = Iperf { parallel: 1, ..iperf(plan, direction, 1) };
         let tunnel = evaluation::portal::remote_tunnel_address();
         let run = || Ok(iperf.run_between(lab.local(), lab.remote(), tunnel)?.goodput_bps / 1e6);
-        let what = format!("one connection from portal to portal over a plain veth, {}", word(direction));
+        let what = format!("one connection from portal to portal over a plain veth, {}", direction);
         rows.push(Row::at_least(what, median_of(plan, run)?, 500.0, "Mbit/s"));
     }
     pair.stop()?;

@@ -209,11 +209,3 @@ fn iperf(plan: &Plan, direction: Direction, connections: u32) -> Iperf {
     let iperf = Iperf::tcp(plan.seconds).omit(WARM_UP).parallel(connections).family(Family::V4);
     if direction == Direction::Down { iperf.reverse() } else { iperf }
 }
-
-/// A direction in words.
-fn word(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Up => "up",
-        Direction::Down => "down",
-    }
-}

@@ -67,6 +67,9 @@ pub struct Bbr {
     round_ends: u64,
     round_rate: u64,
     round_min_rtt: Duration,
+    /// Round-trip times of this round beyond what the headroom allows, and all.
+    round_inflated: u32,
+    round_samples: u32,
     round_lost: u64,
     round_acked: u64,
     round_app_limited: bool,
@@ -98,6 +101,8 @@ impl Bbr {
             round_ends: 0,
             round_rate: 0,
             round_min_rtt: Duration::MAX,
+            round_inflated: 0,
+            round_samples: 0,
             round_lost: 0,
             round_acked: 0,
             round_app_limited: true,
@@ -142,6 +147,8 @@ impl Bbr {
     fn take_rtt(&mut self, now: Instant, rtt: Duration) {
         self.round_min_rtt = self.round_min_rtt.min(rtt);
         self.phase_min_rtt = self.phase_min_rtt.min(rtt);
+        self.round_inflated += u32::from(self.min_rtt.is_some() && rtt > self.min_rtt() + self.headroom());
+        self.round_samples += 1;
         if self.min_rtt.is_none_or(|least| rtt <= least) {
             (self.min_rtt, self.min_rtt_at) = (Some(rtt), now);
         }
@@ -186,7 +193,7 @@ impl Bbr {
         let honest = !self.round_app_limited && self.round_rate > 0;
         let searching = matches!(self.phase, Phase::Startup);
         if searching {
-            self.end_startup_round(now, inflated || massive);
+            self.end_startup_round(now, 2 * self.round_inflated > self.round_samples || massive);
         } else if honest && (inflated || massive) && (self.round_rate as f64) < 0.9 * self.bandwidth() as f64
         {
             // There was a queue, or no room for one, so what came through is what the path gives.
@@ -205,7 +212,7 @@ impl Bbr {
         let kept = if honest { 0 } else { self.bandwidth() };
         self.rates[self.round as usize % FILTER_ROUNDS] = kept;
         (self.round_rate, self.round_min_rtt, self.round_app_limited) = (0, Duration::MAX, true);
-        (self.round_lost, self.round_acked) = (0, 0);
+        (self.round_lost, self.round_acked, self.round_inflated, self.round_samples) = (0, 0, 0, 0);
     }
 
     fn end_startup_round(&mut self, now: Instant, overrun: bool) {
