@@ -121,18 +121,105 @@ fn connections_survive_a_carrier_and_an_interface_that_go_and_come() {
     if !may_build_labs("carrier and interface") {
         return;
     }
+    for options in [PairOptions::default(), tcp()] {
+        let lab = two_links();
+        let mut pair = Pair::start_connected(&lab, &options).unwrap();
+        let traffic = Traffic::start(&lab, Family::V4).unwrap();
+        traffic.run_until(secs(1.0));
+        lab.wire(1).carrier(false).unwrap();
+        pair.local().unwrap().wait_logged(secs(5.0), &["up -> down: carrier lost on wan1"]).unwrap();
+        let link = pair.local().unwrap().link("link1").unwrap();
+        assert_eq!(link["reason"], "carrier lost on wan1", "{link}");
+        traffic.run_until(secs(3.0));
+        lab.wire(1).carrier(true).unwrap();
+        wait_used(&lab, 1, secs(10.0)).unwrap();
+        lab.interface_down(0).unwrap();
+        pair.local().unwrap().wait_logged(secs(5.0), &["up -> down: interface wan0 is down"]).unwrap();
+        std::thread::sleep(secs(2.0));
+        lab.interface_up(0).unwrap();
+        wait_used(&lab, 0, secs(20.0)).unwrap();
+        survived(traffic, &pair);
+        pair.stop().unwrap();
+    }
+}
+
+#[test]
+fn the_other_portal_hears_of_a_lost_carrier() {
+    if !may_build_labs("word of a lost carrier") {
+        return;
+    }
     let lab = two_links();
-    let pair = Pair::start_connected(&lab, &PairOptions::default()).unwrap();
+    let mut pair = Pair::start_connected(&lab, &PairOptions::default()).unwrap();
     let traffic = Traffic::start(&lab, Family::V4).unwrap();
     traffic.run_until(secs(1.0));
-    lab.wire(1).carrier(false).unwrap();
+    lab.wire(0).carrier(false).unwrap();
+    let words = ["-> suspect: the other portal has lost it"];
+    pair.remote().unwrap().wait_logged(secs(5.0), &words).unwrap();
     traffic.run_until(secs(3.0));
-    lab.wire(1).carrier(true).unwrap();
+    survived(traffic, &pair);
+    pair.stop().unwrap();
+}
+
+#[test]
+fn a_link_whose_address_goes_and_comes_is_followed() {
+    if !may_build_labs("an address that goes and comes") {
+        return;
+    }
+    let lab = two_links();
+    let address = lab.local_address(1, Family::V4);
+    let link_lines = vec![(1, format!("LocalAddress = {address}"))];
+    let options = PairOptions { link_lines, ..PairOptions::default() };
+    let mut pair = Pair::start_connected(&lab, &options).unwrap();
+    let traffic = Traffic::start(&lab, Family::V4).unwrap();
+    traffic.run_until(secs(1.0));
+    lab.local().ip(&format!("addr del {address}/24 dev wan1\n")).unwrap();
+    let words = format!("up -> down: address {address} is gone");
+    pair.local().unwrap().wait_logged(secs(5.0), &[&words]).unwrap();
+    traffic.run_until(secs(3.0));
+    lab.local().ip(&format!("addr add {address}/24 dev wan1\n")).unwrap();
+    lab.interface_up(1).unwrap();
     wait_used(&lab, 1, secs(10.0)).unwrap();
-    lab.interface_down(0).unwrap();
-    std::thread::sleep(secs(2.0));
-    lab.interface_up(0).unwrap();
-    wait_used(&lab, 0, secs(20.0)).unwrap();
+    survived(traffic, &pair);
+    pair.stop().unwrap();
+}
+
+#[test]
+fn connections_survive_a_link_that_works_one_way_only() {
+    if !may_build_labs("a link that works one way only") {
+        return;
+    }
+    for (direction, cut) in [(Direction::Up, 0), (Direction::Down, 1)] {
+        let lab = two_links();
+        let mut pair = Pair::start_connected(&lab, &PairOptions::default()).unwrap();
+        let traffic = Traffic::start(&lab, Family::V4).unwrap();
+        traffic.run_until(secs(1.5));
+        lab.wire(cut).change(direction, |conditions| conditions.cut = true);
+        let name = format!("link{cut}");
+        pair.local().unwrap().wait_state(&name, "down", secs(5.0)).unwrap();
+        pair.remote().unwrap().wait_logged(secs(5.0), &["up -> suspect: "]).unwrap();
+        traffic.run_until(secs(5.0));
+        lab.wire(cut).cut(false);
+        wait_used(&lab, cut, secs(10.0)).unwrap();
+        survived(traffic, &pair);
+        pair.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_link_that_may_not_send_is_left_and_taken_again() {
+    if !may_build_labs("a firewall before a link") {
+        return;
+    }
+    let lab = two_links();
+    let mut pair = Pair::start_connected(&lab, &PairOptions::default()).unwrap();
+    let traffic = Traffic::start(&lab, Family::V4).unwrap();
+    traffic.run_until(secs(1.0));
+    let rules = "table inet wall { chain out { type filter hook output priority 0; oifname wan1 drop; } }\n";
+    lab.local().run_with_input("nft", &["-f", "-"], rules).unwrap();
+    pair.local().unwrap().wait_logged(secs(5.0), &["up -> suspect: cannot send: "]).unwrap();
+    traffic.run_until(secs(3.0));
+    lab.local().run("nft", &["delete", "table", "inet", "wall"]).unwrap();
+    wait_used(&lab, 1, secs(10.0)).unwrap();
     survived(traffic, &pair);
     pair.stop().unwrap();
 }

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use netcombiner::core::discard::Discards;
-use netcombiner::core::outbound::SocketId;
+use netcombiner::core::outbound::{Policy, SocketId};
 use netcombiner::core::portal::{Arrival, Entropy, Portal, PortalConfig};
 use netcombiner::core::session::protection::Manner;
 use netcombiner::core::units::Instant;
@@ -22,13 +22,14 @@ impl Entropy for Fixed {
 
 fuzz_target!(|datagrams: Vec<Vec<u8>>| {
     let config = PortalConfig {
-            psk: [7; 32],
-            manner: Manner::Mac,
-            buffer_size: 2048,
-            compression: true,
-            assumed_datagram: 1_472,
-            max_mtu: 1_500,
-        };
+        psk: [7; 32],
+        manner: Manner::Mac,
+        buffer_size: 2048,
+        compression: true,
+        assumed_datagram: 1_472,
+        max_mtu: 1_500,
+        policy: Policy::default(),
+    };
     let portal = Portal::new(Instant::ZERO, &config, &mut Fixed);
     let discards = Discards::default();
     let arrival = Arrival { socket: SocketId(0), source: ([192, 0, 2, 1], 1).into(), discards: &discards };

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use netcombiner::core::wire::{Ack, HandshakeHead, Header, Kind, Probe};
+use netcombiner::core::wire::{Ack, HandshakeHead, Header, Kind, Probe, Report};
 
 fuzz_target!(|data: &[u8]| {
     let _ = Kind::of(data);
@@ -15,6 +15,11 @@ fuzz_target!(|data: &[u8]| {
         let mut bytes = vec![0; ack.wire_len()];
         ack.write(&mut bytes);
         assert_eq!(Ack::read(&bytes), Some(ack));
+    }
+    if let Some(report) = Report::read(data) {
+        let mut bytes = vec![0; report.wire_len()];
+        report.write(&mut bytes);
+        assert_eq!(Report::read(&bytes), Some(report));
     }
     let _ = (HandshakeHead::read(data), Probe::read(data));
 });

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::fields::{Field, Fields};
 use super::value::{self, MIN_IPV6_MTU};
-use super::{Cidr, Hooks, Host, Key, Mtu, Protection, load};
+use super::{Cidr, Hooks, Host, Key, MetricMode, Mtu, Protection, Redundancy, load};
 
 pub(super) const KEYS: &[&str] = &[
     "Key",
@@ -13,6 +13,8 @@ pub(super) const KEYS: &[&str] = &[
     "Compression",
     "Address",
     "MTU",
+    "MetricMode",
+    "Redundancy",
     "PreUp",
     "PostUp",
     "PreDown",
@@ -34,6 +36,8 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
         let allowed = format!("min {MIN_IPV6_MTU} with an IPv6 Address");
         fields.invalid(line, "MTU", &allowed, &mtu.to_string());
     }
+    let metric_mode = fields.parsed("MetricMode", |text| text.parse::<MetricMode>());
+    let redundancy = fields.parsed("Redundancy", |text| text.parse::<Redundancy>());
     let commands = |key| fields.all(key).map(|entry| entry.value.clone()).collect();
     Some(Host {
         hooks: Hooks {
@@ -46,6 +50,8 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
         compression: compression.value().unwrap_or(true),
         addresses,
         mtu: mtu.value().unwrap_or(Mtu::Auto),
+        metric_mode: metric_mode.value().unwrap_or_default(),
+        redundancy: redundancy.value().unwrap_or_default(),
     })
 }
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use diagnostic::{Diagnostic, Errors, Warning};
 pub use endpoint::{Remote, RemoteHost};
 pub use key::Key;
-pub use value::{Cidr, CongestionControl, InterfaceName, Method, Mtu, Protection};
+pub use value::{Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Protection, Redundancy};
 
 /// Most `[Peer]` sections in one file: the wire format has room for 16 links between two portals.
 pub const MAX_PEERS: usize = 16;
@@ -57,6 +57,10 @@ pub struct Host {
     pub addresses: Vec<Cidr>,
     /// MTU of the TUN interface.
     pub mtu: Mtu,
+    /// When links of a higher metric carry packets.
+    pub metric_mode: MetricMode,
+    /// Which packets are sent twice.
+    pub redundancy: Redundancy,
     /// Commands of the operator.
     pub hooks: Hooks,
 }

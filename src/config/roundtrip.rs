@@ -39,8 +39,8 @@ fn word() -> impl Strategy<Value = String> {
     let keys = host::KEYS.iter().chain(peer::KEYS).map(|key| format!("{key} ="));
     let others = [
         "[Host]", "[Peer]", "[", "]", "=", ":", "#", ";", "\n", "\n", "\n", " ", "\r", "\"", "'", "\\", ",",
-        "/", "0", "1", "65536", "nc0", "::1", "10.0.0.1", "UDP", "TCP", "off", "auto", "mac", "none", "é",
-        "\u{feff}", "\0",
+        "/", "0", "1", "65536", "nc0", "::1", "10.0.0.1", "UDP", "TCP", "off", "auto", "mac", "none",
+        "overflow", "realtime", "é", "\u{feff}", "\0",
     ];
     let words: Vec<String> = keys.chain(others.map(str::to_owned)).collect();
     proptest::sample::select(words)
@@ -63,11 +63,14 @@ fn config() -> impl Strategy<Value = Config> {
 
 fn host() -> impl Strategy<Value = Host> {
     let mtu = prop_oneof![Just(Mtu::Auto), (1280..=u16::MAX).prop_map(Mtu::Fixed)];
-    let host = (protection(), any::<bool>(), vec(cidr(), 0..5), mtu, hooks());
-    host.prop_map(|(protection, compression, mut addresses, mtu, hooks)| {
+    let metric_mode = prop_oneof![Just(MetricMode::Backup), Just(MetricMode::Overflow)];
+    let redundancy = prop_oneof![Just(Redundancy::Off), Just(Redundancy::Realtime)];
+    let choices = (any::<bool>(), metric_mode, redundancy);
+    let host = (protection(), choices, vec(cidr(), 0..5), mtu, hooks());
+    host.prop_map(|(protection, (compression, metric_mode, redundancy), mut addresses, mtu, hooks)| {
         let mut seen = BTreeSet::new();
         addresses.retain(|cidr| seen.insert(cidr.address()));
-        Host { protection, compression, addresses, mtu, hooks }
+        Host { protection, compression, addresses, mtu, metric_mode, redundancy, hooks }
     })
 }
 
@@ -171,6 +174,8 @@ fn print(config: &Config) -> String {
         Mtu::Auto => line("MTU", &"auto"),
         Mtu::Fixed(mtu) => line("MTU", &mtu),
     }
+    line("MetricMode", &host.metric_mode.name());
+    line("Redundancy", &host.redundancy.name());
     let hooks = &host.hooks;
     let phases = [
         ("PreUp", &hooks.pre_up),

@@ -62,7 +62,8 @@ fn smallest_file_has_the_documented_defaults() {
 fn every_key_is_read() {
     let text = format!(
         "; a comment\n[host]\nkey = {KEY}\nPROTECTION = Mac\nCompression = off\naddress = 10.0.0.1/24, fd00::1/64\n\
-         Address = 10.0.1.1/32 # more\nmtu = 1400\nPreUp = a; b\nPreUp = c 'x=\\n' \\\nPostUp = d\n\
+         Address = 10.0.1.1/32 # more\nmtu = 1400\nmetricmode = Overflow\nREDUNDANCY = Realtime\n\
+         PreUp = a; b\nPreUp = c 'x=\\n' \\\nPostUp = d\n\
          PreDown = e\nPostDown = f\n\n[peer]\nname = dsl\nmethod = tcp\n\
          LocalAddress = ::1\nLocalPort = 5\nInterface = eth0.7\nRemoteHost = [2001:db8::1]\n\
          RemotePort = 6\nMetric = 255\nKeepAlive = off\n"
@@ -71,6 +72,8 @@ fn every_key_is_read() {
     let addresses: Vec<String> = config.host.addresses.iter().map(Cidr::to_string).collect();
     assert_eq!(addresses, ["10.0.0.1/24", "fd00::1/64", "10.0.1.1/32"]);
     assert_eq!(config.host.mtu, Mtu::Fixed(1400));
+    assert_eq!(config.host.metric_mode, MetricMode::Overflow);
+    assert_eq!(config.host.redundancy, Redundancy::Realtime);
     assert!(!config.host.compression);
     assert_eq!(config.host.hooks.pre_up, ["a; b", "c 'x=\\n' \\"]);
     assert_eq!(config.host.hooks.post_up, ["d"]);
@@ -160,6 +163,11 @@ fn keys_of_the_host() {
     assert_eq!(host_errors("KeyFile = x"), "nc0:3: Host.KeyFile refused: Key stands on line 2; keep one");
     assert_eq!(host_errors("Compression = yes"), "nc0:3: Host.Compression invalid: on or off; given yes");
     assert_eq!(host_errors("Protection = aes"), "nc0:3: Host.Protection invalid: mac or none; given aes");
+    assert_eq!(
+        host_errors("MetricMode = bond"),
+        "nc0:3: Host.MetricMode invalid: backup or overflow; given bond"
+    );
+    assert_eq!(host_errors("Redundancy = all"), "nc0:3: Host.Redundancy invalid: off or realtime; given all");
     assert_eq!(host_errors("MTU = 65536"), "nc0:3: Host.MTU invalid: auto or max 65535; given 65536");
     assert_eq!(
         host_errors("MTU = big"),

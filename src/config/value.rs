@@ -167,6 +167,62 @@ impl FromStr for CongestionControl {
     }
 }
 
+/// When links of a higher `Metric` carry packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetricMode {
+    /// While no link of a lower one is usable: the default.
+    #[default]
+    Backup,
+    /// Also while the links of lower ones are full.
+    Overflow,
+}
+
+impl MetricMode {
+    /// The word of the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            MetricMode::Backup => "backup",
+            MetricMode::Overflow => "overflow",
+        }
+    }
+}
+
+impl FromStr for MetricMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<MetricMode, String> {
+        choice(text, &[MetricMode::Backup, MetricMode::Overflow].map(|mode| (mode.name(), mode)))
+    }
+}
+
+/// Which packets are sent twice, over two links.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redundancy {
+    /// None: the default.
+    #[default]
+    Off,
+    /// Small ones of real-time conversations, as far as a share of the links' rate allows.
+    Realtime,
+}
+
+impl Redundancy {
+    /// The word of the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Redundancy::Off => "off",
+            Redundancy::Realtime => "realtime",
+        }
+    }
+}
+
+impl FromStr for Redundancy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Redundancy, String> {
+        choice(text, &[Redundancy::Off, Redundancy::Realtime].map(|kind| (kind.name(), kind)))
+    }
+}
+
 /// Name of a network interface: 1 to 15 of letters, digits and `_ = + . -`, but not `.` or `..`,
 /// the rule of `wg-quick`. So it is a plain file name, and safe within a shell command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

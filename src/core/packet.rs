@@ -13,6 +13,8 @@ pub struct Packet {
     pub(super) bucket: u16,
     /// Its conversation suffers from reordering.
     pub(super) ordered: bool,
+    /// Small, and its delay is what people feel.
+    pub(super) realtime: bool,
 }
 
 impl Packet {
@@ -69,6 +71,7 @@ impl Pool {
                 queued: Instant::ZERO,
                 bucket: 0,
                 ordered: false,
+                realtime: false,
             }
         })
     }

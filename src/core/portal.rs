@@ -22,13 +22,13 @@ use arc_swap::ArcSwap;
 use super::discard::{Discard, Discards};
 use super::icmp;
 use super::inbound::{Delivery, Fresh, Inbound};
-use super::outbound::{Event, Heard, LinkConfig, Outbound, Sealing, SocketId, Train};
+use super::outbound::{Event, Heard, LinkConfig, Outbound, Policy, Sealing, SocketId, Train};
 use super::packet::Packet;
 use super::session::protection::{Manner, Sealed, Verified};
 use super::session::{Handshaken, KeyRing, Session};
 use super::snapshot;
 use super::units::{Instant, LinkId};
-use super::wire::{Ack, HEADER_LEN, HandshakeHead, Kind, Probe, read_path_reply};
+use super::wire::{Ack, HEADER_LEN, HandshakeHead, Kind, Probe, Report, read_path_reply};
 
 /// A new try to begin a session comes after this …
 const RETRY: Duration = Duration::from_secs(1);
@@ -88,6 +88,8 @@ pub struct PortalConfig {
     pub assumed_datagram: u16,
     /// Longest that the interface's MTU may become.
     pub max_mtu: u16,
+    /// How the links are used.
+    pub policy: Policy,
 }
 
 /// A whole portal. See the module for the calling contract.
@@ -140,6 +142,15 @@ impl Portal {
         bucket_seed.copy_from_slice(&seed[..16]);
         let overhead = (HEADER_LEN + config.manner.footer_len()) as u16;
         let mtu = config.assumed_datagram.saturating_sub(overhead);
+        let mut outbound = Outbound::new(
+            now,
+            config.buffer_size,
+            config.manner.footer_len(),
+            (mtu, config.max_mtu),
+            config.compression,
+            bucket_seed,
+        );
+        outbound.set_policy(config.policy);
         Self {
             ring: ArcSwap::default(),
             session: Mutex::new(SessionRoom {
@@ -153,17 +164,15 @@ impl Portal {
             }),
             inbound: Mutex::new(Inbound::new(config.buffer_size)),
             delivery: Mutex::default(),
-            outbound: Mutex::new(Outbound::new(
-                now,
-                config.buffer_size,
-                config.manner.footer_len(),
-                (mtu, config.max_mtu),
-                config.compression,
-                bucket_seed,
-            )),
+            outbound: Mutex::new(outbound),
             discards: Discards::default(),
             news: AtomicBool::new(false),
         }
+    }
+
+    /// Changes how the links are used.
+    pub fn set_policy(&self, policy: Policy) {
+        self.outbound().set_policy(policy);
     }
 
     // The interface.
@@ -229,6 +238,13 @@ impl Portal {
     pub fn fail(&self, now: Instant, link: LinkId, reason: String) -> u16 {
         let mut outbound = self.outbound();
         outbound.fail(now, link, reason);
+        self.settle(now, &outbound)
+    }
+
+    /// Nothing that was sent on the link lately could leave. Gives the links that have something to send.
+    pub fn on_send_errors(&self, now: Instant, link: LinkId, reason: String) -> u16 {
+        let mut outbound = self.outbound();
+        outbound.on_send_errors(now, link, reason);
         self.settle(now, &outbound)
     }
 
@@ -410,6 +426,12 @@ impl Portal {
                 let reply = Probe::read(fresh.body).ok_or(Discard::Malformed)?;
                 let link = self.join(now, arrival, fresh, &reply)?;
                 self.outbound().on_probe_reply(now, link, reply);
+                Ok(link)
+            }
+            Kind::Report => {
+                let link = fresh.link.ok_or(Discard::UnknownLink)?;
+                let report = Report::read(fresh.body).ok_or(Discard::Malformed)?;
+                self.outbound().on_report(now, link, &report);
                 Ok(link)
             }
             Kind::PathProbe => {
@@ -599,11 +621,15 @@ impl Portal {
         self.tend_session(now, entropy);
         let mut inbound = self.inbound();
         let acks: Vec<_> = inbound.take_acks(now).collect();
+        let heard = inbound.take_report(now);
         let mut deliveries = Vec::new();
         inbound.release(now, &mut deliveries);
         self.deliver(inbound, deliveries, sink);
         let mut outbound = self.outbound();
         outbound.on_timeout(now);
+        if let Some(heard) = heard {
+            outbound.send_report(heard);
+        }
         acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
         let ready = self.settle(now, &outbound);
         self.bounce(outbound, sink);

@@ -92,7 +92,7 @@ pub struct Link {
     pub state: String,
     /// Seconds since the state was entered.
     pub since_seconds: f64,
-    /// Why it is not up, in words.
+    /// Why it is not up, or hardly used, in words.
     pub reason: Option<String>,
     /// Links of a lower metric are used first.
     pub metric: u32,

@@ -20,6 +20,8 @@
 //! and ends with the footer of the session's protection. What lies between is an inner packet (data), or
 //! one of the small bodies below. Parsers here take any bytes and never panic.
 
+use super::units::MAX_LINKS;
+
 /// Version of the wire format.
 pub const VERSION: u8 = 1;
 /// Length of [`Header`] on the wire.
@@ -34,6 +36,8 @@ pub const PATH_REPLY_LEN: usize = 2;
 pub const ACK_FIXED_LEN: usize = 8;
 /// Most words of 32 sequence numbers in the bitmap of an [`Ack`].
 pub const ACK_MAX_WORDS: usize = 64;
+/// Length of a [`Report`] that tells of no link.
+pub const REPORT_FIXED_LEN: usize = 4;
 /// Unit of the acknowledgement delay on the wire, nanoseconds.
 pub const ACK_DELAY_UNIT: u64 = 16_000;
 /// Number of order buckets; 0 means "not ordered".
@@ -47,7 +51,7 @@ pub const POSITION_BITS: u32 = 20;
 pub mod flags {
     /// The receiver shall acknowledge at once.
     pub const ACK_NOW: u8 = 1 << 0;
-    /// This data was sent before, on this or another link.
+    /// This data is sent more than once, on this or another link.
     pub const REINJECTED: u8 = 1 << 1;
     /// The packet is sent as its difference from the header context that is named.
     pub const COMPRESSED: u8 = 1 << 2;
@@ -69,6 +73,8 @@ pub enum Kind {
     Probe = 3,
     /// Answer to a probe, with the probe's number.
     ProbeReply = 4,
+    /// [`Report`]: what the sender hears of every link.
+    Report = 5,
     /// A message of the session exchange; see [`HandshakeHead`].
     Handshake = 6,
     /// The sender stops; no body.
@@ -87,6 +93,7 @@ impl Kind {
             2 => Self::Ack,
             3 => Self::Probe,
             4 => Self::ProbeReply,
+            5 => Self::Report,
             6 => Self::Handshake,
             7 => Self::Close,
             8 => Self::PathProbe,
@@ -266,6 +273,49 @@ impl Probe {
     }
 }
 
+/// Body of a report: what its sender hears of the links, by the numbers that the receiver gave them.
+///
+/// An acknowledgement speaks of one link and returns on it; this speaks of all and goes on each, so that a link
+/// that works one way only is found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Bit `n`: link `n` has failed at the sender, which cannot use it.
+    pub failed: u16,
+    /// Low half of the largest sequence number received on each link; `None` says nothing.
+    pub heard: [Option<u32>; MAX_LINKS],
+}
+
+impl Report {
+    /// Length on the wire.
+    pub fn wire_len(&self) -> usize {
+        REPORT_FIXED_LEN + 4 * self.heard.iter().flatten().count()
+    }
+
+    /// Writes the body to the first [`Report::wire_len`] bytes of `out`.
+    pub fn write(&self, out: &mut [u8]) {
+        let told = (0..MAX_LINKS).filter(|link| self.heard[*link].is_some());
+        let mask = told.fold(0u16, |mask, link| mask | 1 << link);
+        out[..2].copy_from_slice(&self.failed.to_be_bytes());
+        out[2..4].copy_from_slice(&mask.to_be_bytes());
+        for (bytes, heard) in out[REPORT_FIXED_LEN..].chunks_exact_mut(4).zip(self.heard.iter().flatten()) {
+            bytes.copy_from_slice(&heard.to_be_bytes());
+        }
+    }
+
+    /// Reads a body, which must be as long as it says.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let &[f0, f1, m0, m1] = body.first_chunk()?;
+        let (failed, mask) = (u16::from_be_bytes([f0, f1]), u16::from_be_bytes([m0, m1]));
+        let mut numbers = body[REPORT_FIXED_LEN..].chunks_exact(4).map(|bytes| read_u32(bytes, 0));
+        let mut heard = [None; MAX_LINKS];
+        for (_, heard) in heard.iter_mut().enumerate().filter(|(link, _)| mask & 1 << link != 0) {
+            *heard = Some(numbers.next()?);
+        }
+        let report = Self { failed, heard };
+        (report.wire_len() == body.len()).then_some(report)
+    }
+}
+
 /// Body of an acknowledgement: what was received of the numbers up to `largest`.
 ///
 /// `largest` was received. Bit `i` of word `w` stands for `largest - 1 - 32·w - i` and is 1 when that number
@@ -359,6 +409,7 @@ mod tests {
             Just(Kind::Ack),
             Just(Kind::Probe),
             Just(Kind::ProbeReply),
+            Just(Kind::Report),
             Just(Kind::Close),
             Just(Kind::PathProbe),
             Just(Kind::PathReply)
@@ -409,6 +460,16 @@ mod tests {
         }
 
         #[test]
+        fn report_round_trip(failed: u16, heard: [Option<u32>; MAX_LINKS]) {
+            let report = Report { failed, heard };
+            let mut bytes = vec![0; report.wire_len()];
+            report.write(&mut bytes);
+            prop_assert_eq!(Report::read(&bytes), Some(report));
+            bytes.push(0);
+            prop_assert_eq!(Report::read(&bytes), None);
+        }
+
+        #[test]
         fn ack_round_trip(largest: u32, delay: u16, ce: u16, missing in proptest::collection::btree_set(1u64..=2048, 0..200)) {
             let words = missing.last().map_or(1, |last| last.div_ceil(32)) as u8;
             let mut ack = Ack { largest, delay, ce, words, nack: [0; ACK_MAX_WORDS] };
@@ -426,7 +487,8 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = (Kind::of(&bytes), Header::read(&bytes), HandshakeHead::read(&bytes), Probe::read(&bytes), Ack::read(&bytes), read_path_reply(&bytes));
+            let _ = (Kind::of(&bytes), Header::read(&bytes), HandshakeHead::read(&bytes));
+            let _ = (Probe::read(&bytes), Report::read(&bytes), Ack::read(&bytes), read_path_reply(&bytes));
         }
     }
 }

@@ -33,8 +33,8 @@ use crate::core::units::{LinkId, MAX_LINKS};
 const TUN_BATCH: usize = 64;
 /// A reader that waits for room in the queue looks again after this, should a wake-up be missed.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
-/// Send errors in a row after which a link is given to its keeper.
-const ERRORS_TO_FAIL: u32 = 2;
+/// Send errors in a row after which a link is not trusted any more.
+const ERRORS_TO_SUSPECT: u32 = 2;
 
 /// What the data path tells the control side.
 #[derive(Debug)]
@@ -272,22 +272,26 @@ impl Engine {
                     socket.block(link);
                     return;
                 }
-                Err(error) => self.on_send_error(id, cargo, &error),
+                Err(error) => self.on_send_error(link, id, cargo, &error),
             }
         }
     }
 
-    fn on_send_error(&self, id: SocketId, cargo: &mut Cargo, error: &io::Error) {
+    fn on_send_error(&self, link: LinkId, id: SocketId, cargo: &mut Cargo, error: &io::Error) {
         cargo.loaded = false;
         // A full device queue is loss like any other; congestion control sees to it.
         if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) {
             return;
         }
+        if self.socket(id).is_some_and(|socket| matches!(socket.flow, Flow::Tcp(_))) {
+            return self.notice(Notice::SocketFailed(id, error.to_string()));
+        }
         cargo.errors += 1;
-        let stream = self.socket(id).is_some_and(|socket| matches!(socket.flow, Flow::Tcp(_)));
-        if cargo.errors == ERRORS_TO_FAIL || stream {
+        if cargo.errors == ERRORS_TO_SUSPECT {
+            // No route, a firewall, no device: that may pass, so the socket stays and the link is probed.
             cargo.errors = 0;
-            self.notice(Notice::SocketFailed(id, error.to_string()));
+            let ready = self.portal.on_send_errors(now(), link, format!("cannot send: {error}"));
+            self.settle(ready & !(1 << link.0));
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::clock;
 use super::engine::{Engine, Flow};
-use super::interface::{index_of, mtu_of_address};
+use super::interface::{self, Changes, index_of, mtu_of_address};
 use super::sys::interface_mtu;
 use super::tcp::{self, TcpFlow};
-use super::udp::{self, Local, UdpSocket};
+use super::udp::{Local, UdpSocket, source_towards};
 use crate::config::{CongestionControl, Method, Peer, Remote, RemoteHost};
 use crate::core::outbound::congestion::Algorithm;
 use crate::core::outbound::{LinkConfig, STREAM, SocketId};
@@ -29,8 +29,10 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 const MAX_BACK_OFF: Duration = Duration::from_secs(15);
 /// A link that held for so long begins with the short pause again.
 const HELD: Duration = Duration::from_secs(10);
-/// How often a bound interface is looked after: it may be gone, or another of the same name.
+/// How often an interface is looked after besides when the system tells of a change.
 const LOOK: Duration = Duration::from_secs(2);
+/// Changes of interfaces come in swarms: shortest pause before a link is opened again after one.
+const SETTLE: Duration = Duration::from_millis(20);
 /// How often a name is looked up again while its link is open.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +49,7 @@ const UDP_HEADER: u16 = 8;
 /// Who keeps the links open.
 pub(super) struct Keeper {
     engine: Arc<Engine>,
+    changes: Changes,
     sockets: Mutex<Sockets>,
 }
 
@@ -89,8 +92,8 @@ struct Lease {
 }
 
 impl Keeper {
-    pub(super) fn new(engine: Arc<Engine>) -> Arc<Self> {
-        Arc::new(Self { engine, sockets: Mutex::default() })
+    pub(super) fn new(engine: Arc<Engine>, changes: Changes) -> Arc<Self> {
+        Arc::new(Self { engine, changes, sockets: Mutex::default() })
     }
 
     /// Starts to keep a section's link. `None` if there are too many links.
@@ -203,15 +206,21 @@ struct Section {
 impl Section {
     async fn run(self) {
         let mut pause = BACK_OFF;
+        let mut changes = self.keeper.changes.clone();
         loop {
             let begun = Instant::now();
+            changes.mark_unchanged();
             let reason = self.attempt().await.to_string();
             self.leave(&reason);
             if begun.elapsed() > HELD {
                 pause = BACK_OFF;
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(MAX_BACK_OFF);
+            sleep(SETTLE).await;
+            tokio::select! {
+                () = sleep(pause) => pause = (pause * 2).min(MAX_BACK_OFF),
+                // It may be what was missing.
+                () = interface::changed(&mut changes) => {}
+            }
         }
     }
 
@@ -232,6 +241,7 @@ impl Section {
     async fn initiate_udp(&self, remote: &Remote) -> io::Result<std::convert::Infallible> {
         let mut address = resolve(remote, self.wants_v6()).await?;
         let local = self.local();
+        let way = self.way_to(address)?;
         let socket = self.keeper.open_udp(&local, Some(address)).map_err(|error| self.explain(error))?;
         let mut failures = self.hold(socket, false);
         loop {
@@ -247,7 +257,7 @@ impl Section {
                 }
             };
             address = tokio::select! {
-                error = self.failure(&mut failures) => return Err(error),
+                error = self.failure(&mut failures, &way) => return Err(error),
                 moved = moved => moved,
             };
         }
@@ -256,17 +266,20 @@ impl Section {
     async fn initiate_tcp(&self, remote: &Remote) -> io::Result<std::convert::Infallible> {
         let address = resolve(remote, self.wants_v6()).await?;
         let local = self.local();
+        let mut way = self.way_to(address)?;
         let socket = tcp::socket(&local, Some(address)).map_err(|error| self.explain(error))?;
         let connecting = TcpSocket::from_std_stream(socket.into()).connect(address);
         let stream = timeout(CONNECT_TIMEOUT, connecting)
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{remote} does not answer")))?
             .map_err(|error| io::Error::new(error.kind(), format!("{remote}: {error}")))?;
+        // A connection does not outlive its address.
+        way.address = Some(stream.local_addr()?.ip());
         let flow = TcpFlow::new(stream.into_std()?, address)?;
         let socket = self.keeper.engine.add_socket(Flow::Tcp(flow))?;
         let mut failures = self.hold(socket, false);
         self.open(socket, address, STREAM);
-        Err(self.failure(&mut failures).await)
+        Err(self.failure(&mut failures, &way).await)
     }
 
     async fn listen_udp(&self) -> io::Result<std::convert::Infallible> {
@@ -276,7 +289,10 @@ impl Section {
         // The path to the peer is not known yet: it tells its side's limit, the interface gives ours.
         let mtu = local.interface.as_deref().and_then(interface_mtu).unwrap_or(ETHERNET);
         self.listen(socket, mtu.saturating_sub(IPV6_HEADER + UDP_HEADER));
-        Err(self.failure(&mut failures).await)
+        tokio::select! {
+            error = told(&mut failures) => Err(error),
+            error = self.interface_gone() => Err(error),
+        }
     }
 
     async fn listen_tcp(&self) -> io::Result<std::convert::Infallible> {
@@ -309,7 +325,7 @@ impl Section {
                     });
                 }
                 Some(_) = connections.join_next() => {}
-                error = self.interface_trouble() => return Err(error),
+                error = self.interface_gone() => return Err(error),
             }
         }
     }
@@ -357,23 +373,40 @@ impl Section {
         leases.iter().for_each(|lease| self.keeper.close(lease));
     }
 
-    /// Waits until the socket or its interface fails.
-    async fn failure(&self, failures: &mut mpsc::UnboundedReceiver<String>) -> io::Error {
+    /// Waits until the socket fails, or the way out of this system that it takes.
+    async fn failure(&self, failures: &mut mpsc::UnboundedReceiver<String>, way: &Way) -> io::Error {
         tokio::select! {
-            reason = failures.recv() => io::Error::other(reason.unwrap_or_else(|| "closed".to_owned())),
-            error = self.interface_trouble() => error,
+            error = told(failures) => error,
+            error = self.interface_gone() => error,
+            error = way.fault(self.keeper.changes.clone()) => error,
         }
     }
 
-    /// Waits until the bound interface is not the one any more that it was; for ever if none is bound.
-    async fn interface_trouble(&self) -> io::Error {
+    /// Waits until the bound interface is not the one any more that it was; for ever if none is bound. That
+    /// is all that a section which listens is closed for: its peer's links may come in by another way.
+    async fn interface_gone(&self) -> io::Error {
         let Some(interface) = &self.peer.interface else { return std::future::pending().await };
+        let mut changes = self.keeper.changes.clone();
         let bound = index_of(interface.as_str());
         loop {
-            sleep(LOOK).await;
+            wait_for_change(&mut changes).await;
             if index_of(interface.as_str()) != bound {
                 return io::Error::new(io::ErrorKind::NotFound, format!("interface {interface} is gone"));
             }
+        }
+    }
+
+    /// The way by which the link leaves this system, if it can be used.
+    fn way_to(&self, remote: SocketAddr) -> io::Result<Way> {
+        let local = self.local();
+        let address = match (&local.interface, local.address) {
+            (None, None) => source_towards(&local, remote),
+            (_, address) => address,
+        };
+        let way = Way { interface: local.interface, address };
+        match interface::fault(way.interface.as_deref(), way.address) {
+            Some(fault) => Err(io::Error::new(io::ErrorKind::NotConnected, fault)),
+            None => Ok(way),
         }
     }
 
@@ -409,6 +442,34 @@ impl Section {
     }
 }
 
+/// The interface and the own address that a link depends on, as far as they are known.
+struct Way {
+    interface: Option<String>,
+    address: Option<IpAddr>,
+}
+
+impl Way {
+    /// Waits until it cannot be used any more.
+    async fn fault(&self, mut changes: Changes) -> io::Error {
+        loop {
+            wait_for_change(&mut changes).await;
+            if let Some(fault) = interface::fault(self.interface.as_deref(), self.address) {
+                return io::Error::new(io::ErrorKind::NotConnected, fault);
+            }
+        }
+    }
+}
+
+/// Waits until an interface changed, or may have.
+async fn wait_for_change(changes: &mut Changes) {
+    let _ = timeout(LOOK, interface::changed(changes)).await;
+}
+
+/// Waits for what is told of a socket.
+async fn told(failures: &mut mpsc::UnboundedReceiver<String>) -> io::Error {
+    io::Error::other(failures.recv().await.unwrap_or_else(|| "closed".to_owned()))
+}
+
 fn release(keeper: &Keeper, state: &Mutex<KeptState>, socket: SocketId) {
     let lease = {
         let mut state = lock(state);
@@ -442,7 +503,7 @@ async fn resolve(remote: &Remote, v6: Option<bool>) -> io::Result<SocketAddr> {
 fn max_datagram(local: &Local, remote: SocketAddr) -> u16 {
     let mtu = match &local.interface {
         Some(interface) => interface_mtu(interface),
-        None => udp::source_towards(local, remote).and_then(mtu_of_address),
+        None => source_towards(local, remote).and_then(mtu_of_address),
     };
     let ip = if remote.is_ipv6() { IPV6_HEADER } else { IPV4_HEADER };
     mtu.unwrap_or(ETHERNET).saturating_sub(ip + UDP_HEADER)

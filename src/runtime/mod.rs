@@ -25,8 +25,8 @@ use self::engine::{Engine, Notice};
 use self::interface::Interfaces;
 use self::keeper::{Keeper, Kept};
 use self::tun::Tun;
-use crate::config::{Config, InterfaceName, Mtu, Peer, Protection};
-use crate::core::outbound::{Event, State};
+use crate::config::{Config, InterfaceName, MetricMode, Mtu, Peer, Protection, Redundancy};
+use crate::core::outbound::{Event, Policy, State};
 use crate::core::portal::{Portal, PortalConfig};
 use crate::core::session::protection::Manner;
 use crate::core::snapshot::Snapshot;
@@ -92,7 +92,8 @@ impl Runtime {
         let (sender, notices) = mpsc::unbounded_channel();
         let engine = Engine::new(portal, tun, sender).map_err(|error| failed("make a timer", &error))?;
         let threads = engine.start().map_err(|error| failed("start a thread", &error))?;
-        let keeper = Keeper::new(Arc::clone(&engine));
+        let changes = Interfaces::changes().map_err(|error| failed("listen to netlink", &error))?;
+        let keeper = Keeper::new(Arc::clone(&engine), changes);
         let kept = config.peers.iter().map(|peer| keeper.keep(peer.clone())).collect();
         let runtime = Self {
             engine,
@@ -170,6 +171,7 @@ impl Runtime {
                 kept.push(self.keeper.keep(peer.clone()));
             }
         }
+        self.engine.portal.set_policy(policy(&config));
         self.engine.portal.set_compression(config.host.compression);
         *current = config;
         drop((kept, current));
@@ -250,6 +252,14 @@ fn portal_config(config: &Config) -> PortalConfig {
         assumed_datagram: assumed.filter(|_| fixed_mtu(config).is_none()).unwrap_or(u16::MAX),
         max_mtu,
         compression: config.host.compression,
+        policy: policy(config),
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        overflow: config.host.metric_mode == MetricMode::Overflow,
+        redundancy: config.host.redundancy == Redundancy::Realtime,
     }
 }
 
@@ -282,6 +292,12 @@ fn log(event: &Event) {
                 }
                 _ => tracing::info!("link {number} {name}: {from} -> {to_name}{why}"),
             }
+        }
+        Event::Judged { link, name, reason: Some(reason) } => {
+            tracing::warn!("link {} {name}: {reason}", link.0 + 1);
+        }
+        Event::Judged { link, name, reason: None } => {
+            tracing::info!("link {} {name}: loses little again, carries data", link.0 + 1);
         }
         Event::Moved { link, name, remote } => {
             tracing::info!("link {} {name}: the other portal is at {remote} now", link.0 + 1);

@@ -11,7 +11,7 @@ use super::traffic::packet::too_big;
 use super::wire::Datagram;
 use crate::core::discard::Discards;
 use crate::core::outbound::congestion::Algorithm;
-use crate::core::outbound::{Event, LinkConfig, Train};
+use crate::core::outbound::{Event, LinkConfig, Policy, Train};
 use crate::core::packet::Packet;
 use crate::core::portal::{Arrival, Entropy, Portal, PortalConfig};
 use crate::core::session::protection::Manner;
@@ -44,6 +44,8 @@ pub struct HostSetup {
     pub keep_alive: Option<Duration>,
     /// Longest datagram of its links.
     pub max_datagram: u16,
+    /// How the links are used.
+    pub policy: Policy,
 }
 
 impl Default for HostSetup {
@@ -56,6 +58,7 @@ impl Default for HostSetup {
             metrics: Vec::new(),
             keep_alive: None,
             max_datagram: 1_472,
+            policy: Policy::default(),
         }
     }
 }
@@ -113,6 +116,8 @@ pub struct Host {
     wall: u64,
     last_timeout: Instant,
     spin: u32,
+    /// Paths whose interface has no carrier, a bit each.
+    unplugged: u32,
 }
 
 impl Host {
@@ -145,6 +150,7 @@ impl Host {
             wall,
             last_timeout: Instant::ZERO,
             spin: 0,
+            unplugged: 0,
         }
     }
 
@@ -163,6 +169,7 @@ impl Host {
             compression: setup.compression,
             assumed_datagram: setup.max_datagram,
             max_mtu: 1_500,
+            policy: setup.policy,
         };
         let portal = Portal::new(local, &config, entropy);
         let link = |i: usize| LinkConfig {
@@ -178,13 +185,33 @@ impl Host {
             portal.listen(LISTENER, link(0), setup.max_datagram - 20);
             return portal;
         }
-        for (i, path) in net.paths.iter().enumerate() {
-            let target = if end == End::Local { path.remote } else { path.mapped };
+        for i in 0..net.paths.len() {
             if let Some(id) = portal.add_link(local, link(i)) {
-                portal.open(local, id, path.socket(end, i), target, setup.max_datagram);
+                Self::open(&portal, local, end, setup, net, id);
             }
         }
         portal
+    }
+
+    /// Opens a link over the path of the same number.
+    fn open(portal: &Portal, local: Instant, end: End, setup: &HostSetup, net: &Net, id: LinkId) {
+        let path = &net.paths[id.index()];
+        let target = if end == End::Local { path.remote } else { path.mapped };
+        portal.open(local, id, path.socket(end, id.index()), target, setup.max_datagram);
+    }
+
+    /// The interface of a path loses its carrier. Gives the links that are ready.
+    pub fn unplug(&mut self, now: Instant, path: usize) -> u16 {
+        self.unplugged |= 1 << path;
+        self.portal.fail(self.local(now), LinkId(path as u8), "carrier lost".to_owned())
+    }
+
+    /// It has the carrier again. Gives the links that are ready.
+    pub fn plug(&mut self, now: Instant, net: &Net, path: usize) -> u16 {
+        let local = self.local(now);
+        self.unplugged &= !(1 << path);
+        Self::open(&self.portal, local, self.end, &self.setup, net, LinkId(path as u8));
+        self.portal.on_timeout(local, &mut self.entropy, &mut |_| {})
     }
 
     /// The portal dies without a word and another begins in its place.
@@ -240,6 +267,9 @@ impl Host {
         datagrams: &[Box<Datagram>],
         deliver: &mut dyn FnMut(&[u8]),
     ) -> u16 {
+        if self.unplugged & 1 << path != 0 {
+            return 0;
+        }
         let local = self.local(now);
         self.entropy.wall = self.wall + now.as_nanos();
         let Some(source) = datagrams.first().map(|datagram| datagram.source) else { return 0 };

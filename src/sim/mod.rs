@@ -195,6 +195,20 @@ impl World {
         End::BOTH.into_iter().for_each(|from| self.change(path, from, |wire| wire.cut = cut));
     }
 
+    /// The interface of a path at `end`, which opens its links, loses its carrier.
+    pub fn unplug(&mut self, end: End, path: usize) {
+        self.cut(path, true);
+        let ready = self.hosts[end as usize].unplug(self.now, path);
+        self.serve(end, ready);
+    }
+
+    /// It has the carrier again.
+    pub fn plug(&mut self, end: End, path: usize) {
+        self.cut(path, false);
+        let ready = self.hosts[end as usize].plug(self.now, &self.net, path);
+        self.serve(end, ready);
+    }
+
     /// Kills a portal and begins another.
     pub fn restart(&mut self, end: End) {
         self.hosts[end as usize].restart(self.now, self.listens, &self.net);

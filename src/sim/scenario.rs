@@ -40,6 +40,10 @@ pub enum Step {
     CutFrom(End, usize),
     /// It does again, both ways.
     Mend(usize),
+    /// An end's interface of a path loses its carrier, and the portal is told.
+    Unplug(End, usize),
+    /// It has it again, and the portal is told.
+    Plug(End, usize),
     /// The NAT of a path forgets its mapping.
     Rebind(usize),
     /// A portal dies and another begins.
@@ -73,6 +77,12 @@ pub enum Measure {
     Carried(End, usize),
     /// Share of a conversation's packets that did not arrive (those on the way among them).
     Lost(usize),
+    /// Packets of a conversation, forth and not back, that have not arrived since it began.
+    Missing(usize),
+    /// Longest time without progress of a conversation at the far host, ms.
+    Stall(usize),
+    /// Retransmission timeouts of a TCP connection.
+    InnerTimeouts(usize),
     /// Percentile of a conversation's delay (one way; round trip for pings), ms.
     Delay(usize, f64),
     /// Share of a conversation's packets that arrived after a later one.
@@ -191,6 +201,8 @@ impl World {
             Step::Cut(path) => self.cut(*path, true),
             Step::CutFrom(from, path) => self.change(*path, *from, |wire| wire.cut = true),
             Step::Mend(path) => self.cut(*path, false),
+            Step::Unplug(end, path) => self.unplug(*end, *path),
+            Step::Plug(end, path) => self.plug(*end, *path),
             Step::Rebind(path) => self.net.rebind(*path),
             Step::Restart(end) => self.restart(*end),
             Step::Suspend(end, time) => self.suspend(*end, *time),
@@ -237,6 +249,9 @@ impl World {
                 let report = &self.flows[flow].report;
                 1.0 - report.arrived as f64 / report.offered.max(1) as f64
             }
+            Measure::Missing(flow) => self.flows[flow].missing() as f64,
+            Measure::Stall(flow) => self.flows[flow].longest_stall(self.now()).as_secs_f64() * 1e3,
+            Measure::InnerTimeouts(flow) => self.flows[flow].timeouts() as f64,
             Measure::Delay(flow, percent) => self.flows[flow].report.delay_ms(percent),
             Measure::Reordered(flow) => {
                 let report = &self.flows[flow].report;

@@ -2,8 +2,8 @@
 //! received.
 //!
 //! Contract: the owner calls [`Inbound::accept`] with every verified datagram, then acts on the
-//! [`Fresh`] one that it gives; [`Inbound::take_acks`] no earlier than [`Inbound::next_timeout`], and after
-//! every batch. A `now` never goes backwards.
+//! [`Fresh`] one that it gives; [`Inbound::take_acks`] and [`Inbound::take_report`] no earlier than
+//! [`Inbound::next_timeout`], the former after every batch too. A `now` never goes backwards.
 
 mod receiver;
 mod resequencer;
@@ -22,6 +22,12 @@ use resequencer::Resequencer;
 
 pub use resequencer::Delivery;
 
+/// While data comes in, the peer is told this often what is heard of each link: a link that is dead in its
+/// direction only is found within two such times.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// Reports go on for so long after the last data, which may have ended because its link died.
+const REPORTS_LAST: Duration = Duration::from_millis(500);
+
 /// The receiving half of a portal. See the module for the calling contract.
 pub struct Inbound {
     /// Counts the sessions with (re)started peers: what was verified under an older one is void.
@@ -32,6 +38,9 @@ pub struct Inbound {
     decompressor: Decompressor,
     resequencer: Resequencer,
     buffer_size: usize,
+    /// When data came in last, and when the next report is due.
+    data_at: Instant,
+    report_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -63,6 +72,8 @@ impl Inbound {
             decompressor: Decompressor::default(),
             resequencer: Resequencer::new(buffer_size),
             buffer_size,
+            data_at: Instant::ZERO,
+            report_at: None,
         }
     }
 
@@ -110,6 +121,10 @@ impl Inbound {
         // What is no data may come together with the probe or reply by which the link is agreed on.
         if peer_link.link.is_none() && header.kind == Kind::Data {
             return Err(Discard::UnknownLink);
+        }
+        if header.kind == Kind::Data {
+            self.data_at = now;
+            self.report_at.get_or_insert(now + REPORT_EVERY);
         }
         Ok(Fresh { header, body: verified.body(), data_sequence, link: peer_link.link })
     }
@@ -189,10 +204,22 @@ impl Inbound {
             .filter_map(move |peer_link| Some((peer_link.link?, peer_link.receiver.take_ack(now)?)))
     }
 
-    /// When an acknowledgement is due next, or a packet has waited long enough.
+    /// What was heard of each of the peer's links, by its numbers, if it is time to report that: the largest
+    /// sequence number. Of a single link there is nobody to tell.
+    pub fn take_report(&mut self, now: Instant) -> Option<[Option<u32>; MAX_LINKS]> {
+        self.report_at.take_if(|at| *at <= now)?;
+        if now.since(self.data_at) < REPORTS_LAST {
+            self.report_at = Some(now + REPORT_EVERY);
+        }
+        let joined = self.peer_links.each_ref().map(|peer_link| peer_link.link.map(|_| &peer_link.receiver));
+        let several = joined.iter().flatten().count() > 1;
+        several.then(|| joined.map(|receiver| receiver.and_then(Receiver::largest)))
+    }
+
+    /// When an acknowledgement or a report is due next, or a packet has waited long enough.
     pub fn next_timeout(&mut self, now: Instant) -> Option<Instant> {
         let known = self.peer_links.iter().filter(|peer_link| peer_link.link.is_some());
         let ack = known.filter_map(|peer_link| peer_link.receiver.due()).min();
-        [ack, self.resequencer.next_timeout(now)].into_iter().flatten().min()
+        [ack, self.report_at, self.resequencer.next_timeout(now)].into_iter().flatten().min()
     }
 }

@@ -79,6 +79,11 @@ impl Receiver {
         self.delay = ack_delay(rtt);
     }
 
+    /// Low half of the largest number received.
+    pub fn largest(&self) -> Option<u32> {
+        self.next.checked_sub(1).map(|largest| largest as u32)
+    }
+
     /// When an acknowledgement is due; `None` if there is nothing to tell.
     pub fn due(&self) -> Option<Instant> {
         self.due

@@ -22,6 +22,15 @@ pub enum Event {
         /// Why, if it is known.
         reason: Option<Cow<'static, str>>,
     },
+    /// A link turned out to lose too much to be of use, or to be of use again.
+    Judged {
+        /// Its number.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// What is wrong with it; `None`: nothing any more.
+        reason: Option<Cow<'static, str>>,
+    },
     /// The peer is reached at another address than before.
     Moved {
         /// Number of the link.

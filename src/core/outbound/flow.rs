@@ -16,6 +16,9 @@ const SCTP: u8 = 132;
 /// QUIC has no protocol number; its servers answer at these UDP ports.
 const QUIC_PORTS: [u16; 2] = [443, 8443];
 
+/// Differentiated services of telephony and signalling: EF, VOICE-ADMIT, CS5 (RFC 4594 §4, RFC 5865).
+const REALTIME_CLASSES: [u8; 3] = [46, 44, 40];
+
 /// An IP packet at a glance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glance {
@@ -23,6 +26,8 @@ pub struct Glance {
     pub bucket: u16,
     /// True if the conversation suffers from reordering: TCP, QUIC, ESP.
     pub ordered: bool,
+    /// True for what people talk and play with: plain UDP, or marked as such. Its order is no matter, its delay is.
+    pub realtime: bool,
 }
 
 /// Sorts packets into buckets by a keyed hash of addresses, protocol and ports.
@@ -59,7 +64,8 @@ impl Classifier {
             UDP => parsed.ports.is_some_and(quic),
             _ => false,
         };
-        Some(Glance { bucket, ordered })
+        let realtime = !ordered && (parsed.protocol == UDP || REALTIME_CLASSES.contains(&parsed.class));
+        Some(Glance { bucket, ordered, realtime })
     }
 }
 
@@ -68,6 +74,8 @@ struct Parsed {
     source: IpAddr,
     destination: IpAddr,
     protocol: u8,
+    /// Differentiated services code point (RFC 2474).
+    class: u8,
     ports: Option<(u16, u16)>,
     /// TCP without data, SYN, FIN or RST: what it says is said again by the next, so its order is no matter.
     pure_ack: bool,
@@ -95,7 +103,8 @@ impl Parsed {
         let ports = if fragment { None } else { ports(protocol, &packet[header_len..]) };
         let total = usize::from(u16::from_be_bytes([header[2], header[3]])).min(packet.len());
         let pure_ack = !fragment && protocol == TCP && is_pure_ack(packet.get(header_len..total)?);
-        Some(Self { source: address(12)?, destination: address(16)?, protocol, ports, pure_ack })
+        let class = header[1] >> 2;
+        Some(Self { source: address(12)?, destination: address(16)?, protocol, class, ports, pure_ack })
     }
 
     fn read_v6(packet: &[u8]) -> Option<Self> {
@@ -107,6 +116,7 @@ impl Parsed {
             source: address(8)?,
             destination: address(24)?,
             protocol,
+            class: (header[0] << 2 | header[1] >> 6) & 0x3f,
             ports: ports(protocol, &packet[40..]),
             pure_ack: protocol == TCP && is_pure_ack(&packet[40..]),
         })
@@ -173,6 +183,19 @@ mod tests {
         assert!(glance(&v4(UDP, 0, [1, 443])).ordered);
         assert!(!glance(&v4(UDP, 0, [1, 5060])).ordered);
         assert!(!glance(&v4(1, 0, [1, 443])).ordered);
+    }
+
+    #[test]
+    fn plain_udp_and_what_is_marked_is_realtime() {
+        assert!(glance(&v4(UDP, 0, [1, 5060])).realtime);
+        assert!(!glance(&v4(UDP, 0, [1, 443])).realtime);
+        let mut ping = v4(1, 0, [1, 2]);
+        assert!(!glance(&ping).realtime);
+        ping[1] = 46 << 2;
+        assert!(glance(&ping).realtime);
+        let mut v6 = [0; 48];
+        (v6[0], v6[1], v6[6]) = (6 << 4 | 46 >> 2, (46 & 3) << 6, 58);
+        assert!(glance(&v6).realtime);
     }
 
     #[test]

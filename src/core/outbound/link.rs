@@ -1,6 +1,9 @@
 //! One link as this portal sees it: its life (`init → probing → up ⇄ suspect → down → probing`), what it
 //! has to say besides data, and its [`Sender`].
 
+mod damping;
+mod fitness;
+
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,8 +12,10 @@ use std::time::Duration;
 use super::congestion::Algorithm;
 use super::path_mtu::PathMtu;
 use super::sender::Sender;
-use crate::core::units::Instant;
-use crate::core::wire::{Ack, Probe};
+use crate::core::units::{Instant, Rate};
+use crate::core::wire::{Ack, Probe, Report};
+use damping::Damping;
+use fitness::{Fitness, Verdict};
 
 /// A suspect link that another can stand in for is down after this.
 const SUSPECT_FOR: Duration = Duration::from_millis(300);
@@ -22,12 +27,14 @@ const DEAF_AFTER: u32 = 3;
 const JOIN_PROBE_WAIT: Duration = Duration::from_millis(200);
 /// First wait between the probes of a suspect or lost link.
 const SUSPECT_PROBE_WAIT: Duration = Duration::from_millis(50);
-/// A lost link is probed at least as often as this for its first minute, then less, see [`Link::probe_wait`].
-const DOWN_PROBE_WAIT: Duration = Duration::from_millis(300);
+/// First wait between the probes of a lost link: it grows to a 200th of the time since the loss …
+const DOWN_PROBE_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait between probes.
 const MAX_PROBE_WAIT: Duration = Duration::from_secs(2);
-/// Longest wait between probes of a link that has been down for long.
+/// … up to this.
 const MAX_DOWN_PROBE_WAIT: Duration = Duration::from_secs(5);
+/// For so long the return of a lost link is expected, and the windows of the senders inside are kept for it.
+const AWAY: Duration = Duration::from_secs(30);
 /// Answers that a lost link must give before it carries data again.
 const REPLIES_TO_RETURN: u8 = 3;
 /// Silence after which a hint suffices to ask: who replays recordings makes us send no more than that.
@@ -123,10 +130,17 @@ pub(super) struct Link {
     /// Probes since the last answer.
     unanswered: u32,
     replies_seen: u8,
+    /// Since when a lost link has answered.
+    good_since: Option<Instant>,
+    /// What it carried when it was up.
+    rate_before: Option<Rate>,
+    damping: Damping,
+    fitness: Fitness,
     probe_at: Option<Instant>,
     probe_due: bool,
     pub(super) handshake: Option<Vec<u8>>,
     pub(super) ack: Option<Ack>,
+    pub(super) report: Option<Report>,
     pub(super) replies: VecDeque<Probe>,
     /// Length of a path probe of the peer that waits for its answer.
     pub(super) path_reply: Option<u16>,
@@ -159,10 +173,15 @@ impl Link {
             stale_probe_id: 0,
             unanswered: 0,
             replies_seen: 0,
+            good_since: None,
+            rate_before: None,
+            damping: Damping::default(),
+            fitness: Fitness::default(),
             probe_at: None,
             probe_due: false,
             handshake: None,
             ack: None,
+            report: None,
             replies: VecDeque::new(),
             path_reply: None,
             close_due: false,
@@ -254,8 +273,10 @@ impl Link {
         self.received_bytes += bytes;
     }
 
-    /// Somebody says that the peer is not what it was: find out, if it has been silent.
+    /// Somebody says that the peer is not what it was: find out, if it has been silent. A lost link that
+    /// answers may be wanted now.
     pub(super) fn doubt(&mut self, now: Instant) {
+        self.probe_due |= self.good_since.is_some() && self.is_open();
         if self.state == State::Up && self.is_open() && now.since(self.last_received) >= DOUBT_AFTER {
             self.probe_due = true;
         }
@@ -274,8 +295,8 @@ impl Link {
         }
     }
 
-    /// An answer to a probe of ours.
-    pub(super) fn on_probe_reply(&mut self, now: Instant, reply: Probe) -> Option<Change> {
+    /// An answer to a probe of ours. `stand_in`: another link is up.
+    pub(super) fn on_probe_reply(&mut self, now: Instant, reply: Probe, stand_in: bool) -> Option<Change> {
         self.hear(reply);
         // Not only to the last one: on a long path others leave before the answer comes.
         let asked = self.probe_id.wrapping_sub(self.stale_probe_id);
@@ -287,9 +308,15 @@ impl Link {
         match self.state {
             State::Init | State::Probing => self.enter(now, State::Up, None),
             State::Suspect => self.enter(now, State::Up, None),
-            State::Down if self.replies_seen >= REPLIES_TO_RETURN => self.enter(now, State::Up, None),
             State::Down => {
-                self.probe_at = Some(now);
+                let good_for = now.since(*self.good_since.get_or_insert(now));
+                let trusted = good_for >= self.damping.good_time() || !stand_in;
+                if self.replies_seen >= REPLIES_TO_RETURN && trusted {
+                    return self.enter(now, State::Up, None);
+                }
+                if self.replies_seen < REPLIES_TO_RETURN {
+                    self.probe_at = Some(now);
+                }
                 None
             }
             State::Up => None,
@@ -309,21 +336,50 @@ impl Link {
         if news { self.enter(now, State::Up, None) } else { None }
     }
 
+    /// It is known not to lose so much that it is of no use.
+    pub(super) fn is_fit(&self) -> bool {
+        self.fitness.verdict() == Verdict::Fit
+    }
+
+    /// Judges it by what became of its datagrams. True if it became unfit, or fit.
+    pub(super) fn judge(&mut self, now: Instant) -> bool {
+        if self.state != State::Up || !self.is_judged() {
+            return false;
+        }
+        let changed = self.fitness.judge(now, self.sender.rtt().min(), self.sender.totals());
+        if changed {
+            self.reason = self.unfitness();
+        }
+        changed
+    }
+
+    /// Why it is not used although it is up.
+    fn unfitness(&self) -> Option<Cow<'static, str>> {
+        let Verdict::Unfit(percent) = self.fitness.verdict() else { return None };
+        Some(format!("loses {percent} % of what is sent: not used while others can be").into())
+    }
+
+    /// Its losses say something of it. Without a window they are our own doing.
+    fn is_judged(&self) -> bool {
+        self.sender.controller().window().is_some()
+    }
+
+    /// Packets flow over other links: find out whether this one is of use again.
+    pub(super) fn ask_if_fit(&mut self, now: Instant) {
+        self.probe_due |= self.state == State::Up && self.is_open() && self.fitness.wants_probe(now);
+    }
+
     /// Handles its timers. `stand_in`: another link is up.
     pub(super) fn on_timeout(&mut self, now: Instant, stand_in: bool) -> Option<Change> {
         let overdue = self.sender.on_timeout(now);
         self.follow_suspicion();
         self.path_mtu.on_timeout(now, self.last_received);
         let mut change = None;
+        self.probe_due |= overdue && self.state == State::Up;
+        let deaf = overdue && self.sender.pto_count() >= DEAF_AFTER;
         match self.state {
-            State::Up if overdue => {
-                self.probe_due = true;
-                if self.is_silent(now) || self.sender.pto_count() >= DEAF_AFTER {
-                    change = self.enter(now, State::Suspect, Some("no answer".into()));
-                    if stand_in {
-                        self.sender.hand_over();
-                    }
-                }
+            State::Up if deaf || self.silent_at().is_some_and(|at| now >= at) => {
+                change = self.suspect(now, "no answer", stand_in);
             }
             State::Up if self.keep_alive_at().is_some_and(|at| now >= at) => self.probe_due = true,
             State::Suspect if stand_in && now >= self.since + SUSPECT_FOR => {
@@ -337,10 +393,36 @@ impl Link {
         change
     }
 
+    /// There is reason to think that nothing passes: what is in flight goes over the others.
+    pub(super) fn suspect(
+        &mut self,
+        now: Instant,
+        reason: impl Into<Cow<'static, str>>,
+        stand_in: bool,
+    ) -> Option<Change> {
+        if self.state != State::Up {
+            return None;
+        }
+        self.rate_before = self.sender.rate();
+        if stand_in {
+            self.sender.hand_over();
+        }
+        self.enter(now, State::Suspect, Some(reason.into()))
+    }
+
+    /// What the peer said `age` ago that it had `heard` shows that what was sent does not arrive.
+    pub(super) fn is_unheard(&self, now: Instant, heard: u32, age: Duration) -> bool {
+        let patience = self.patience() + age;
+        now.since(self.since) >= patience && self.sender.is_unheard(now, heard, patience)
+    }
+
     /// When [`Link::on_timeout`] wants to be called.
     pub(super) fn next_timeout(&self, stand_in: bool) -> Option<Instant> {
         let by_state = match self.state {
-            State::Up if !self.probe_due => self.keep_alive_at(),
+            State::Up => {
+                let keep_alive = self.keep_alive_at().filter(|_| !self.probe_due);
+                [self.silent_at(), keep_alive, self.fitness.next_timeout()].into_iter().flatten().min()
+            }
             State::Suspect if stand_in => Some(self.since + SUSPECT_FOR),
             _ => None,
         };
@@ -395,10 +477,14 @@ impl Link {
         }
         self.probe_id = self.probe_id.wrapping_add(1);
         self.probe_at = match self.state {
-            State::Init | State::Up => None,
+            State::Init => None,
+            State::Up => self.fitness.on_probe(now),
             _ => Some(now + self.probe_wait(now)),
         };
         self.unanswered += 1;
+        if self.unanswered > self.most_unanswered() {
+            (self.good_since, self.replies_seen) = (None, 0);
+        }
         Some(self.probe(self.probe_id))
     }
 
@@ -418,11 +504,17 @@ impl Link {
         self.is_open()
             && (self.handshake.is_some()
                 || self.ack.is_some()
+                || self.report.is_some()
                 || self.probe_due
                 || self.close_due
                 || self.path_reply.is_some()
                 || self.wants_path_probe()
                 || !self.replies.is_empty())
+    }
+
+    /// Probes without an answer that are no fault: those whose answers are under way, and a lost one or two.
+    fn most_unanswered(&self) -> u32 {
+        3 + self.sender.rtt().smoothed().div_duration_f64(DOWN_PROBE_WAIT) as u32
     }
 
     fn probe_wait(&self, now: Instant) -> Duration {
@@ -432,6 +524,7 @@ impl Link {
             State::Suspect => {
                 doubled(SUSPECT_PROBE_WAIT.max(self.sender.rtt().smoothed() / 2)).min(MAX_PROBE_WAIT)
             }
+            _ if self.good_since.is_some() => DOWN_PROBE_WAIT,
             _ => (now.since(self.since) / 200).clamp(DOWN_PROBE_WAIT, MAX_DOWN_PROBE_WAIT),
         }
     }
@@ -440,19 +533,44 @@ impl Link {
         Some(self.last_sent.max(self.last_received) + self.config.keep_alive?)
     }
 
-    /// Nothing was heard for longer than the path explains.
-    fn is_silent(&self, now: Instant) -> bool {
+    /// When an answer that is overdue is so for longer than the path explains, and nothing else was heard.
+    fn silent_at(&self) -> Option<Instant> {
+        (self.sender.pto_count() > 0).then(|| self.last_received + self.patience())
+    }
+
+    /// Longest time without an answer that the path explains.
+    fn patience(&self) -> Duration {
+        if matches!(self.fitness.verdict(), Verdict::Unfit(_)) {
+            return fitness::PATIENCE;
+        }
         let rtt = self.sender.rtt();
-        let threshold = (rtt.smoothed() * 3 / 2 + rtt.variation() * 4).max(MIN_SILENCE);
-        now.since(self.last_received) >= threshold
+        (rtt.smoothed() * 3 / 2 + rtt.variation() * 4).max(MIN_SILENCE)
+    }
+
+    /// What a link carried that is away for a moment only, as far as one can hope.
+    pub(super) fn absent_rate(&self, now: Instant) -> Option<Rate> {
+        let away = matches!(self.state, State::Suspect | State::Down) && now.since(self.since) < AWAY;
+        self.rate_before.filter(|_| away)
     }
 
     fn lose(&mut self, now: Instant, reason: Cow<'static, str>) -> Option<Change> {
+        if self.state == State::Up {
+            self.rate_before = self.sender.rate();
+        }
         self.sender.restart(now, self.config.algorithm);
-        (self.replies_seen, self.unanswered) = (0, 0);
+        (self.replies_seen, self.unanswered, self.good_since) = (0, 0, None);
+        (self.ack, self.report) = (None, None);
         if self.socket.is_some() {
             self.probe_at = Some(now + DOWN_PROBE_WAIT);
         }
+        if self.state != State::Down {
+            self.damping.on_lost(now);
+        }
+        let good_time = self.damping.good_time();
+        let reason = match good_time.as_secs() {
+            0 => reason,
+            seconds => format!("{reason}; it flaps, so it must be good for {seconds} s to return").into(),
+        };
         self.enter(now, State::Down, Some(reason))
     }
 
@@ -467,10 +585,18 @@ impl Link {
         match to {
             State::Up => {
                 (self.probe_at, self.unanswered) = (None, 0);
+                self.reason = self.unfitness();
+                if from == State::Down {
+                    self.damping.on_returned(now);
+                }
                 // What an outage did to the estimates is not what the path is like.
                 if from != State::Suspect || lasted > SUSPECT_FOR {
                     self.sender.renew(now, self.config.algorithm);
                     self.path_mtu.doubt();
+                    if self.is_judged() {
+                        self.fitness.restart(now, self.sender.totals());
+                        self.probe_due = true;
+                    }
                 }
             }
             State::Suspect => (self.probe_at, self.unanswered) = (Some(now), 0),

@@ -19,6 +19,8 @@ mod link;
 mod pacer;
 mod path_mtu;
 mod queue;
+mod redundancy;
+mod report;
 mod schedule;
 mod sender;
 mod stamp;
@@ -33,13 +35,14 @@ use std::time::Duration;
 use super::headers::Compressor;
 use super::packet::{Packet, Pool};
 use super::snapshot;
-use super::units::{Instant, LinkId, MAX_LINKS};
+use super::units::{Instant, LinkId, MAX_LINKS, Rate};
 use super::wire::{Ack, HEADER_LEN, Probe};
 use codel::Tolerance;
 use flow::Classifier;
 use interface_mtu::InterfaceMtu;
 use link::{Change, Link};
 use queue::Queue;
+use redundancy::Allowance;
 use sender::Kept;
 use twins::Twins;
 
@@ -66,16 +69,29 @@ const MAX_REPAIRS: u8 = 2;
 /// A lost packet older than one and a half round trips and this is not sent again: its conversation has given
 /// it up, or will have when it arrives.
 const REPAIR_AGE: Duration = Duration::from_millis(100);
+/// Longest packet that counts as real-time: a telephone's have 60 to 300 bytes, a film's have more.
+const REALTIME_LEN: usize = 300;
 /// Links lose packets as long after the last repair.
 const REPAIRING: Duration = Duration::from_secs(1);
 /// Least CoDel interval (RFC 8289 §3.2) and target. The target is above the RFC's 5 ms, because a bucket's
 /// own delay hurts no other conversation here, and a link must not run dry between two bursts of the interface.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 const MIN_TARGET: Duration = Duration::from_millis(15);
+/// Longest CoDel target for the sake of a link that is away.
+const MAX_TARGET: Duration = Duration::from_millis(150);
 /// A link that the peer joined and left is forgotten after this.
 const FORGET_AFTER: Duration = Duration::from_secs(180);
 /// Smallest MTU of the interface: what IPv6 needs (RFC 8200 §5).
 pub const MIN_MTU: u16 = 1280;
+
+/// What the user chose of how the links are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Links of a higher metric take what the lower ones have no room for, rather than only stand by.
+    pub overflow: bool,
+    /// Small real-time packets are sent twice.
+    pub redundancy: bool,
+}
 
 /// The sending half of a portal. See the module for the calling contract.
 pub struct Outbound {
@@ -87,6 +103,8 @@ pub struct Outbound {
     compressor: Compressor,
     /// Ordered packets that were lost, to be sent once more before anything else.
     repairs: VecDeque<Kept>,
+    /// What failed links had in flight, to be sent before the backlog and as orderly.
+    handed_over: VecDeque<Kept>,
     /// Second copies of repairs, each with the link that it is for.
     copies: VecDeque<(LinkId, Kept)>,
     twins: Twins,
@@ -107,6 +125,8 @@ pub struct Outbound {
     stranded: Vec<Packet>,
     session: bool,
     footer_len: usize,
+    policy: Policy,
+    allowance: Allowance,
     /// Links that may carry data now, a bit each.
     active: u16,
     /// Links that share the present backlog, a bit each.
@@ -135,6 +155,7 @@ impl Outbound {
             classifier: Classifier::new(seed),
             compressor: Compressor::new(compression),
             repairs: VecDeque::new(),
+            handed_over: VecDeque::new(),
             copies: VecDeque::new(),
             twins: Twins::default(),
             repair_budget: REPAIR_BURST,
@@ -149,6 +170,8 @@ impl Outbound {
             stranded: Vec::new(),
             session: false,
             footer_len,
+            policy: Policy::default(),
+            allowance: Allowance::default(),
             active: 0,
             striped: 0,
             dark_since: Some(now),
@@ -184,6 +207,7 @@ impl Outbound {
             let glance = self.classifier.glance(packet.bytes());
             packet.bucket = glance.map_or(0, |glance| glance.bucket);
             packet.ordered = glance.is_some_and(|glance| glance.ordered);
+            packet.realtime = packet.len() <= REALTIME_LEN && glance.is_some_and(|glance| glance.realtime);
             self.queue.push(now, packet);
         }
         self.stripe();
@@ -302,7 +326,8 @@ impl Outbound {
             self.change(now, id, |link| link.reset(now));
         }
         // Their numbers mean nothing to the new peer.
-        self.repairs.drain(..).for_each(|kept| self.queue.give_back(kept.packet));
+        let repairs = self.repairs.drain(..).chain(self.handed_over.drain(..));
+        repairs.for_each(|kept| self.queue.give_back(kept.packet));
         self.copies.drain(..).for_each(|(_, kept)| self.queue.give_back(kept.packet));
         self.twins.expire(None).for_each(|packet| self.queue.give_back(packet));
         self.events.push(Event::Joined);
@@ -377,9 +402,24 @@ impl Outbound {
     /// An acknowledgement of what was sent on the link.
     pub fn on_ack(&mut self, now: Instant, id: LinkId, ack: &Ack) {
         self.change(now, id, |link| link.on_ack(now, ack));
+        self.judge(now, id);
         self.collect(now, id, false);
         self.tune_queue(now);
         self.drop_stranded_copies();
+    }
+
+    /// Sees whether the link is of use, by what became of its datagrams.
+    fn judge(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        let was_unfit = link.reason.is_some();
+        if !link.judge(now) {
+            return;
+        }
+        let (name, reason) = (link.config.name.clone(), link.reason.clone());
+        if was_unfit || reason.is_some() {
+            self.events.push(Event::Judged { link: id, name, reason });
+        }
+        self.refresh(now);
     }
 
     /// A probe: it will be answered.
@@ -392,7 +432,8 @@ impl Outbound {
 
     /// An answer to a probe.
     pub fn on_probe_reply(&mut self, now: Instant, id: LinkId, reply: Probe) {
-        self.change(now, id, |link| link.on_probe_reply(now, reply));
+        let stand_in = self.has_stand_in(id);
+        self.change(now, id, |link| link.on_probe_reply(now, reply, stand_in));
     }
 
     /// A path probe whose body has so many bytes: it will be answered.
@@ -427,7 +468,7 @@ impl Outbound {
 
     /// When [`Outbound::on_timeout`] wants to be called; `None` when only input can change anything.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let waiting = (self.queue.has_backlog() || !self.twins.is_empty()) && self.session;
+        let waiting = (self.has_backlog() || !self.twins.is_empty()) && self.session;
         let links = self.each().filter_map(|(id, link)| {
             let paced =
                 if waiting && self.active & 1 << id.0 != 0 { link.sender.paced_until(now) } else { None };
@@ -441,6 +482,7 @@ impl Outbound {
         for id in (0..MAX_LINKS as u8).map(LinkId) {
             let stand_in = self.has_stand_in(id);
             self.change(now, id, |link| link.on_timeout(now, stand_in));
+            self.judge(now, id);
         }
         self.twins.expire(Some(now)).for_each(|packet| self.queue.give_back(packet));
         if self.mtu.next_timeout().is_some_and(|at| now >= at) {
@@ -506,8 +548,22 @@ impl Outbound {
         into.links = self.each().map(|(id, link)| describe::link(now, id, link)).collect();
     }
 
+    /// Something waits that pacing holds back.
+    fn has_backlog(&self) -> bool {
+        self.queue.has_backlog() || !self.handed_over.is_empty()
+    }
+
+    fn is_open(&self, id: LinkId) -> bool {
+        self.link(id).is_some_and(Link::is_open)
+    }
+
     fn each(&self) -> impl Iterator<Item = (LinkId, &Link)> {
         (0..).map(LinkId).zip(&self.links).filter_map(|(id, link)| Some((id, link.as_deref()?)))
+    }
+
+    /// The links that carry data.
+    fn active_links(&self) -> impl Iterator<Item = &Link> {
+        self.each().filter(|(id, _)| self.active & 1 << id.0 != 0).map(|(_, link)| link)
     }
 
     fn link(&self, id: LinkId) -> Option<&Link> {
@@ -538,15 +594,23 @@ impl Outbound {
             // It may be the peer that died: do not wait until a packet happens to try each of the others.
             self.doubt(now);
         }
+        let cut_off = matches!(changed, Some(Change { to: State::Down, .. })) && !self.is_open(id);
         self.refresh(now);
+        if cut_off {
+            self.announce_failures();
+        }
     }
 
-    /// Works out which links carry data: of those that are up (or, if none is, suspect: the last link is
-    /// never given up) the ones of the lowest metric.
+    /// Works out which links carry data: of those that are up and fit (or, if none is, only up; or suspect: the
+    /// last link is never given up) the ones of the lowest metric.
     fn refresh(&mut self, now: Instant) {
         let up = self.each().any(|(_, link)| link.state == State::Up);
         let wanted = if up { State::Up } else { State::Suspect };
-        let usable = || self.each().filter(move |(_, link)| link.state == wanted && link.is_open());
+        let any_fit = self.each().any(|(_, link)| link.state == wanted && link.is_open() && link.is_fit());
+        let usable = || {
+            let wanted = move |link: &Link| link.state == wanted && (link.is_fit() || !any_fit);
+            self.each().filter(move |(_, link)| wanted(link) && link.is_open())
+        };
         let lowest = usable().map(|(_, link)| link.metric()).min();
         self.active = usable()
             .filter(|(_, link)| Some(link.metric()) == lowest)
@@ -614,14 +678,19 @@ impl Outbound {
         for kept in link.sender.lost.drain(..) {
             let len = kept.packet.len() as u64;
             let young = now.since(kept.first_sent) < slowest * 3 / 2 + REPAIR_AGE;
-            if kept.repairs >= MAX_REPAIRS || !(failed || young && len <= self.repair_budget) {
+            // Only a link that failed hands over what has no order, and does so however often it was sent.
+            let lost =
+                || kept.is_ordered() && kept.repairs < MAX_REPAIRS && young && len <= self.repair_budget;
+            if !(failed || lost()) {
                 self.queue.give_back(kept.packet);
                 continue;
             }
-            if !failed {
+            if failed {
+                self.handed_over.push_back(kept);
+            } else {
                 self.repair_budget -= len;
+                self.repairs.push_back(kept);
             }
-            self.repairs.push_back(kept);
         }
     }
 
@@ -629,10 +698,7 @@ impl Outbound {
     fn tune_queue(&mut self, now: Instant) {
         let rates = self.each().filter_map(|(_, link)| link.sender.rate());
         let held: u64 = rates.map(|rate| rate.bytes_in(QUEUE_TIME)).sum();
-        let searching = {
-            let mut active = self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
-            active.any(|(_, link)| link.sender.controller().is_searching())
-        };
+        let searching = self.active_links().any(|link| link.sender.controller().is_searching());
         let least = if searching { QUEUE_SEARCHING } else { QUEUE_MIN };
         self.queue.set_limit(held.clamp(least, QUEUE_MAX));
         let slowest = self.slowest_srtt();
@@ -640,18 +706,29 @@ impl Outbound {
             let tolerance = Tolerance { target: SEARCHING_TARGET, interval: SEARCHING_TARGET };
             return self.queue.set_tolerance(tolerance);
         }
-        // A sender that halves its rate or so must not leave the links idle: cubic's 0.7 needs 0.43 round trips.
+        // A sender that halves its rate or so must not leave the links idle: cubic's 0.7 needs 0.43 round trips
+        // of all links, those among them that will be back in a moment.
+        let absent = self.each().filter_map(|(_, link)| link.absent_rate(now));
+        let absent: u64 = absent.map(Rate::bytes_per_second).sum();
+        let present = self.active_rate().bytes_per_second().max(1);
+        let windows = 0.5 + (1.5 * absent as f64 / present as f64).min(100.0);
+        let target = slowest.mul_f64(windows).min(MAX_TARGET.max(slowest / 2)).max(MIN_TARGET);
+        let interval = (slowest * 3 / 2 + target).max(MIN_INTERVAL);
         // Nor one whose acknowledgements stand still while a hole waits for its repair.
         let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
         let stall = if repairing { slowest * 3 / 2 } else { Duration::ZERO };
-        let (target, interval) = ((slowest / 2).max(MIN_TARGET), (slowest * 2).max(MIN_INTERVAL));
         self.queue.set_tolerance(Tolerance { target: target + stall, interval: interval + stall });
+    }
+
+    /// What the links that carry data are believed to carry in all.
+    fn active_rate(&self) -> Rate {
+        let rates = self.active_links().filter_map(|link| link.sender.rate()).map(Rate::bytes_per_second);
+        Rate::from_bytes_per_second(rates.sum())
     }
 
     /// The longest round-trip time of a link that carries data.
     fn slowest_srtt(&self) -> Duration {
-        let active = self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
-        let measured = active.map(|(_, link)| link.sender.rtt()).filter(|rtt| rtt.is_measured());
+        let measured = self.active_links().map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured());
         measured.map(|rtt| rtt.smoothed()).max().unwrap_or_default()
     }
 }

@@ -251,6 +251,17 @@ impl Queue {
         }
     }
 
+    /// How long the packet has waited whose turn it is among the backlogged conversations.
+    pub fn sojourn(&self, now: Instant) -> Option<Duration> {
+        let first = self.backlogged.iter().find_map(|id| self.buckets[usize::from(*id)].packets.front());
+        first.map(|packet| now.since(packet.queued))
+    }
+
+    /// How long packets may wait.
+    pub fn target(&self) -> Duration {
+        self.tolerance.target
+    }
+
     /// Packets waiting.
     pub fn packets(&self) -> usize {
         self.packets

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::link::Link;
+use super::link::{Link, State};
 use super::sender::Kept;
 use super::stamp::Stamp;
 use super::train::{Sealing, Train};
@@ -30,14 +30,14 @@ impl Outbound {
     /// Links that have something to send now, a bit each.
     pub fn ready(&self, now: Instant) -> u16 {
         let urgent = self.session && (self.queue.has_sparse() || !self.repairs.is_empty());
-        let backlog = self.session && self.queue.has_backlog();
+        let backlog = self.session && self.has_backlog();
         let twins = self.session && !backlog && !self.twins.is_empty();
         self.each().fold(0, |mask, (id, link)| {
             let copy = self.session && self.copies.iter().any(|(target, _)| *target == id);
             let ready = link.has_control()
                 || copy && link.sender.urgent_credit() > 0
                 || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
-                || backlog && self.is_striped(id) && link.sender.credit(now) > 0
+                || backlog && self.takes_backlog(now, id) && link.sender.credit(now) > 0
                 || twins && self.twins.has_for(id) && self.carries_backlog(id) && link.sender.credit(now) > 0;
             if ready { mask | 1 << id.0 } else { mask }
         })
@@ -59,19 +59,19 @@ impl Outbound {
                 self.pull_urgent(now, id, sealing, train);
             }
             self.pull_copies(now, id, sealing, train);
-            if self.is_striped(id) {
+            if self.takes_backlog(now, id) {
                 self.pull_backlog(now, id, sealing, train);
             }
             if !self.queue.has_backlog() {
                 self.pull_twins(now, id, sealing, train);
             }
         }
-        if !self.queue.has_backlog() {
+        if !self.has_backlog() {
             self.on_drained();
-        } else if self.is_narrow(id)
+        } else if (!self.takes_backlog(now, id) || self.is_narrow(id))
             && let Some(link) = self.links[id.index()].as_deref_mut()
         {
-            // What is left may be too long for a link whose path is being measured.
+            // What is left is not for it, or too long while its path is being measured.
             link.sender.on_app_limited();
         }
         (train.socket, train.remote) = self.link(id).map_or((None, None), |link| (link.socket, link.remote));
@@ -126,6 +126,9 @@ impl Outbound {
             let body = stamp.control(train, link, Kind::Ack, 0, ack.wire_len());
             ack.write(body);
         }
+        if let Some(report) = link.report.take() {
+            report.write(stamp.control(train, link, Kind::Report, 0, report.wire_len()));
+        }
         if let Some(len) = link.path_reply.take() {
             let body = stamp.control(train, link, Kind::PathReply, 0, PATH_REPLY_LEN);
             body.copy_from_slice(&len.to_be_bytes());
@@ -154,6 +157,8 @@ impl Outbound {
             if let Some(kept) = self.repairs.pop_front_if(fits) {
                 self.send_again(now, id, sealing, train, kept);
             } else if let Some(packet) = self.queue.pop_sparse(now, room, longest) {
+                let second = self.second_copy(now, id, &packet);
+                self.copies.extend(second);
                 self.send(now, id, sealing, train, packet);
             } else {
                 return;
@@ -176,10 +181,18 @@ impl Outbound {
     fn pull_backlog(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
         let Some(credit) = self.link(id).map(|link| link.sender.credit(now)) else { return };
         let mut spent = 0;
-        loop {
+        // What overflows ends within a train.
+        while self.takes_backlog(now, id) {
             let left = |_: &Link| credit.saturating_sub(spent);
             let Some(room) = self.room(id, sealing, train, left) else { return };
-            let Some(packet) = self.queue.pop_backlogged(now, room, self.carries(id)) else { return };
+            let longest = self.carries(id);
+            let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
+            if let Some(kept) = self.handed_over.pop_front_if(fits) {
+                spent += (HEADER_LEN + kept.packet.len() + sealing.footer_len) as u64;
+                self.put_again(now, id, sealing, train, kept);
+                continue;
+            }
+            let Some(packet) = self.queue.pop_backlogged(now, room, longest) else { return };
             spent += self.send(now, id, sealing, train, packet) as u64;
         }
     }
@@ -231,9 +244,10 @@ impl Outbound {
         let data_sequence = self.data_sequence as u32;
         let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
         let bytes = stamp.data(train, link, order, &packet, &encoding);
-        let kept = if order.bucket != 0 && self.queue.can_spare_buffers() {
+        let kept = if (packet.ordered || packet.realtime) && self.queue.can_spare_buffers() {
             let (loss, useful) = (link.sender.loss(), link.sender.rtt().smoothed() / 2);
-            if self.twins.wants(now, packet.bucket, bytes, loss)
+            if packet.ordered
+                && self.twins.wants(now, packet.bucket, bytes, loss)
                 && let Some(copy) = self.queue.copy(&packet)
             {
                 let kept = Kept { packet: copy, order, data_sequence, first_sent: now, repairs: 0 };
@@ -314,6 +328,25 @@ impl Outbound {
         self.extra_delay(id, half_rtt).is_some_and(|extra| extra <= MAX_REORDER_DELAY)
     }
 
+    /// Whether the link takes packets of the backlog now.
+    fn takes_backlog(&self, now: Instant, id: LinkId) -> bool {
+        self.is_striped(id) || self.takes_overflow(now, id)
+    }
+
+    /// Whether the link, of a higher metric than those that carry data, takes what these have no room for.
+    fn takes_overflow(&self, now: Instant, id: LinkId) -> bool {
+        let spare = |link: &&Link| {
+            self.active & 1 << id.0 == 0 && link.state == State::Up && link.is_open() && link.is_fit()
+        };
+        let Some(link) = self.link(id).filter(spare).filter(|_| self.policy.overflow) else { return false };
+        let best = self.active_links().map(half_rtt).min();
+        // A queue that stands, where the target is what senders inside need to use a link in full.
+        let stands = self.queue.sojourn(now).is_some_and(|sojourn| sojourn >= self.queue.target() / 2);
+        stands
+            && best.is_some_and(|best| half_rtt(link) <= best + MAX_REORDER_DELAY)
+            && self.active_links().all(|link| link.sender.credit(now) == 0)
+    }
+
     /// How much later than over the best link a packet arrives over this one; `None` if it carries no data.
     fn extra_delay(&self, id: LinkId, delay: impl Fn(&Link) -> Duration) -> Option<Duration> {
         let active = || self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
@@ -338,7 +371,7 @@ impl Outbound {
 
 /// Time over the link as far as it is known. With nothing in flight its queue has drained, whatever the last
 /// samples said; without that, a link that once filled its own queue would never be tried again.
-fn half_rtt(link: &Link) -> Duration {
+pub(super) fn half_rtt(link: &Link) -> Duration {
     let rtt = link.sender.rtt();
     let current = if link.sender.in_flight() == 0 { rtt.min() } else { rtt.smoothed() };
     current / 2

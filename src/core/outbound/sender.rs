@@ -40,8 +40,8 @@ struct Sent {
     time: Instant,
     bytes: u32,
     fate: Fate,
-    /// An ordered packet is kept until it is acknowledged, to be sent once more if it gets lost.
     ordered: bool,
+    /// A packet is kept until it is acknowledged, see [`Kept`].
     kept: Option<Kept>,
     /// The header context that this defines.
     defines: Option<Definition>,
@@ -52,7 +52,7 @@ struct Sent {
     first_sent: Instant,
 }
 
-/// An ordered packet that may be sent again.
+/// A packet that may be sent again: an ordered one when it was lost, any when its link failed.
 #[derive(Debug)]
 pub struct Kept {
     /// The packet.
@@ -65,6 +65,13 @@ pub struct Kept {
     pub first_sent: Instant,
     /// How often it was sent again, see `MAX_REPAIRS`.
     pub repairs: u8,
+}
+
+impl Kept {
+    /// Its conversation suffers from reordering and gaps.
+    pub fn is_ordered(&self) -> bool {
+        self.order.bucket != 0
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,10 +93,16 @@ pub struct Outcome {
 /// Sums for `show`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
+    /// Datagrams sent that are acknowledged when they arrive.
+    pub sent: u64,
+    /// Datagrams acknowledged.
+    pub acked: u64,
     /// Datagrams declared lost.
     pub lost: u64,
     /// Of these, arrived after all.
     pub spurious: u64,
+    /// Of those lost, sent before the link came up, see [`Sender::renew`].
+    pub excused: u64,
 }
 
 /// The sending half of a link.
@@ -221,7 +234,7 @@ impl Sender {
             self.delivered_time = now;
             self.waiting_since = now;
         }
-        let ordered = kept.is_some();
+        let ordered = kept.as_ref().is_some_and(Kept::is_ordered);
         self.sent.push_back(Sent {
             time: now,
             bytes: bytes as u32,
@@ -235,6 +248,7 @@ impl Sender {
             first_sent: self.first_sent,
         });
         self.next_sequence += 1;
+        self.totals.sent += 1;
         self.in_flight += bytes as u64;
         self.ordered_in_flight += u64::from(ordered);
         let rate = self.controller.pacing_rate(&self.rtt);
@@ -323,6 +337,7 @@ impl Sender {
         self.confirmed.extend(sent.defines);
         self.suspicion.on_acked(bytes);
         newly.count += 1;
+        self.totals.acked += 1;
         newly.bytes += bytes;
         newly.newest_sent = newly.newest_sent.max(time);
         self.delivered += bytes;
@@ -392,7 +407,9 @@ impl Sender {
             self.lost.extend(sent.kept.take());
             self.suspicion.on_lost(sent.bytes.into());
             count += 1;
-            if sent.time >= self.controlled_since {
+            if sent.time < self.controlled_since {
+                self.totals.excused += 1;
+            } else {
                 lost.bytes += u64::from(sent.bytes);
                 lost.newest_sent = lost.newest_sent.max(sent.time);
                 oldest.get_or_insert(sent.time);
@@ -473,6 +490,14 @@ impl Sender {
     fn offer_oldest(&mut self) {
         let oldest = self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight && sent.ordered);
         self.lost.extend(oldest.take(TAIL).filter_map(|sent| sent.kept.take()));
+    }
+
+    /// The peer, which has `heard` sequence numbers up to this one, misses what was sent `patience` ago.
+    pub fn is_unheard(&self, now: Instant, heard: u32, patience: Duration) -> bool {
+        let heard = expand32(self.next_sequence, heard);
+        let in_flight = |(_, sent): &(u64, &Sent)| sent.fate == Fate::InFlight;
+        let oldest = (self.base..).zip(&self.sent).find(in_flight);
+        oldest.is_some_and(|(sequence, sent)| sequence > heard && now.since(sent.time) >= patience)
     }
 
     /// Gives up what is in flight: the link is down.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::core::outbound::Policy;
 use crate::core::outbound::congestion::Algorithm;
 
 struct Fixed {
@@ -55,6 +56,7 @@ impl Pair {
             compression: true,
             assumed_datagram: 1_472,
             max_mtu: 1_500,
+            policy: Policy::default(),
         };
         let portals = [0, 1].map(|i| Portal::new(Instant::ZERO, &config, &mut entropies[i]));
         for number in 0..links {
@@ -127,6 +129,7 @@ impl Pair {
             compression: true,
             assumed_datagram: 1_472,
             max_mtu: 1_500,
+            policy: Policy::default(),
         };
         self.entropies[0] = Fixed { wall: 0, seed: 50 };
         let portal = Portal::new(self.now, &config, &mut self.entropies[0]);

@@ -63,6 +63,8 @@ pub struct Report {
     pub worst_reordering: u64,
     /// Delay of each packet of the forward direction, µs; for pings the round-trip time.
     pub delays: Vec<u32>,
+    /// Longest time between two arrivals that were of use to the far host.
+    pub longest_stall: Duration,
 }
 
 impl Report {
@@ -103,6 +105,10 @@ pub struct Flow {
     /// Next packet of an even rate, or ping.
     due: Option<Instant>,
     tcp: Option<Box<(tcp::Sender, tcp::Receiver)>>,
+    /// When something arrived last that was of use to the far host.
+    progressed: Instant,
+    /// Retransmission timeouts before the last [`Flow::forget`].
+    timeouts_before: u64,
     /// The world's timer, see [`Flow::next_timeout`].
     pub(super) armed: Option<Instant>,
 }
@@ -128,6 +134,8 @@ impl Flow {
             stopped: false,
             due,
             tcp,
+            progressed: now,
+            timeouts_before: 0,
             armed: None,
         }
     }
@@ -150,6 +158,22 @@ impl Flow {
         self.tcp.as_ref().map(|tcp| tcp.0.totals)
     }
 
+    /// Retransmission timeouts of the sending TCP since the last [`Flow::forget`].
+    pub fn timeouts(&self) -> u64 {
+        self.tcp_totals().map_or(0, |totals| totals.timeouts - self.timeouts_before)
+    }
+
+    /// Packets of the forward direction that have not arrived since the conversation began.
+    pub fn missing(&self) -> u64 {
+        let arrived: u32 = self.ways[0].seen.iter().map(|word| word.count_ones()).sum();
+        self.ways[0].next - u64::from(arrived)
+    }
+
+    /// Longest time without an arrival of use, the present one included.
+    pub fn longest_stall(&self, now: Instant) -> Duration {
+        self.report.longest_stall.max(now.since(self.progressed))
+    }
+
     /// The sending TCP's window, segments, if it is one.
     pub fn tcp_window(&self) -> Option<f64> {
         self.tcp.as_ref().map(|tcp| tcp.0.window())
@@ -158,6 +182,7 @@ impl Flow {
     /// Begins to report anew.
     pub fn forget(&mut self) {
         self.report = Report::default();
+        self.timeouts_before = self.tcp_totals().map_or(0, |totals| totals.timeouts);
     }
 
     /// A packet found the interface's queue full.
@@ -223,6 +248,16 @@ impl Flow {
         assert_eq!(end, towards, "{inner:?} came out where it went in");
         self.check_number(inner);
         self.report.arrived += 1;
+        let before = self.report.goodput_bytes;
+        self.take(now, inner, out);
+        if self.report.goodput_bytes > before {
+            let stall = now.since(std::mem::replace(&mut self.progressed, now));
+            self.report.longest_stall = self.report.longest_stall.max(stall);
+        }
+    }
+
+    /// What the host makes of a packet.
+    fn take(&mut self, now: Instant, inner: &Inner, out: &mut Vec<Offered>) {
         let micros = |since: Instant| (now.since(since).as_nanos() / 1_000) as u32;
         if !inner.back {
             self.report.delays.extend((!matches!(self.load, Load::Ping(_))).then(|| micros(inner.sent)));
