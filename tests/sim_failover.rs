@@ -391,7 +391,7 @@ fn overflow_goes_over_a_higher_metric_when_the_lower_is_full() {
                 Hush,
                 Run(s(1)),
                 Offer(Local, greedy),
-                Run(s(10)),
+                Run(s(20)),
                 Mark,
                 Run(s(5)),
                 Check(Carried(Local, 1), carried),

@@ -190,9 +190,13 @@ impl<'a> Pair<'a> {
     /// Waits until the client reaches the server through the tunnel; returns how long that took.
     pub fn wait_connected(&mut self, limit: Duration) -> Result<Duration> {
         let start = Instant::now();
-        let once = Ping { timeout: Duration::from_millis(500), ..Ping::times(1) };
         let target = self.lab.server_address(Family::V4);
-        while start.elapsed() < limit {
+        // Short waits tell precisely when the way is there; the long ones are for ways that take long.
+        for timeout in [500, 500, 500, 2_000].map(Duration::from_millis).into_iter().cycle() {
+            if start.elapsed() >= limit {
+                break;
+            }
+            let once = Ping { timeout, ..Ping::times(1) };
             // Without a route yet, ping fails; that is not the end either.
             if once.run(self.lab.client(), target).is_ok_and(|report| !report.replies.is_empty()) {
                 return Ok(start.elapsed());

@@ -330,6 +330,7 @@ impl Link {
 
     /// Takes an acknowledgement of what was sent on it.
     pub(super) fn on_ack(&mut self, now: Instant, ack: &Ack) -> Option<Change> {
+        self.sender.length_in_doubt = self.path_mtu.is_in_doubt();
         let outcome = self.sender.on_ack(now, ack);
         self.follow_suspicion();
         let news = outcome.acked > 0 && self.state == State::Suspect;
@@ -371,6 +372,7 @@ impl Link {
 
     /// Handles its timers. `stand_in`: another link is up.
     pub(super) fn on_timeout(&mut self, now: Instant, stand_in: bool) -> Option<Change> {
+        self.sender.length_in_doubt = self.path_mtu.is_in_doubt();
         let overdue = self.sender.on_timeout(now);
         self.follow_suspicion();
         self.path_mtu.on_timeout(now, self.last_received);
@@ -549,7 +551,12 @@ impl Link {
 
     /// What a link carried that is away for a moment only, as far as one can hope.
     pub(super) fn absent_rate(&self, now: Instant) -> Option<Rate> {
-        let away = matches!(self.state, State::Suspect | State::Down) && now.since(self.since) < AWAY;
+        let away = match self.state {
+            State::Suspect | State::Down => now.since(self.since) < AWAY,
+            // Back, and about to carry data again.
+            State::Up => matches!(self.fitness.verdict(), Verdict::OnTrial(_)),
+            State::Init | State::Probing => false,
+        };
         self.rate_before.filter(|_| away)
     }
 

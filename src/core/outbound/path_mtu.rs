@@ -110,6 +110,11 @@ impl PathMtu {
         self.is_stream() || matches!(self.phase, Phase::Complete | Phase::Confirming)
     }
 
+    /// The loss of what is longer than [`BASE`] may be the path's length and not its quality.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        !self.is_stream() && self.phase != Phase::Complete
+    }
+
     /// Longest IP packet on the path, bytes, for people; `None` for a stream.
     pub(super) fn ip_packet(&self) -> Option<u16> {
         (!self.is_stream()).then(|| self.limit() + self.headers)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::congestion::{Acked, Algorithm, Controller, Lost, RateSample};
 use super::pacer::{Pacer, TRAIN_TIME};
-use super::path_mtu::Suspicion;
+use super::path_mtu::{BASE, Suspicion};
 use crate::core::headers::Definition;
 use crate::core::packet::Packet;
 use crate::core::rtt::{GRANULARITY, Rtt};
@@ -101,7 +101,7 @@ pub struct Totals {
     pub lost: u64,
     /// Of these, arrived after all.
     pub spurious: u64,
-    /// Of those lost, sent before the link came up, see [`Sender::renew`].
+    /// Of those lost, sent before the link came up, see [`Sender::renew`], or too long maybe.
     pub excused: u64,
 }
 
@@ -139,6 +139,8 @@ pub struct Sender {
     loss: f64,
     /// That the path carries less than it did.
     pub suspicion: Suspicion,
+    /// It is being found out what length the path carries.
+    pub length_in_doubt: bool,
     /// Packets that were lost, and ones that are not needed any more, for the owner to take.
     pub lost: Vec<Kept>,
     /// See [`Sender::lost`].
@@ -176,6 +178,7 @@ impl Sender {
             totals: Totals::default(),
             loss: 0.0,
             suspicion: Suspicion::default(),
+            length_in_doubt: false,
             lost: Vec::new(),
             done: Vec::new(),
             confirmed: Vec::new(),
@@ -407,9 +410,9 @@ impl Sender {
             self.lost.extend(sent.kept.take());
             self.suspicion.on_lost(sent.bytes.into());
             count += 1;
-            if sent.time < self.controlled_since {
-                self.totals.excused += 1;
-            } else {
+            let long = self.length_in_doubt && sent.bytes > BASE.into();
+            self.totals.excused += u64::from(long || sent.time < self.controlled_since);
+            if sent.time >= self.controlled_since {
                 lost.bytes += u64::from(sent.bytes);
                 lost.newest_sent = lost.newest_sent.max(sent.time);
                 oldest.get_or_insert(sent.time);

@@ -152,9 +152,9 @@ mod tests {
 
     #[test]
     fn a_link_that_got_better_is_of_use_again() {
-        let percents = [[30; 10].as_slice(), &[10; 10], &[2; 12]].concat();
+        let percents = [[30; 12].as_slice(), &[10; 12], &[2; 12]].concat();
         let judged = judged(&percents);
-        assert_eq!((judged[19], judged[31]), (Verdict::Unfit(30), Verdict::Fit));
+        assert_eq!((judged[11], judged[35]), (Verdict::Unfit(30), Verdict::Fit));
     }
 
     #[test]
