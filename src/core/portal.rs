@@ -406,13 +406,13 @@ impl Portal {
                 let joined = || self.inbound().link_of(fresh.header.link);
                 let link = fresh.link.or_else(joined).ok_or(Discard::UnknownLink)?;
                 let ack = Ack::read(fresh.body).ok_or(Discard::Malformed)?;
-                let srtt = {
+                let (srtt, spacing) = {
                     let mut outbound = self.outbound();
                     outbound.on_ack(now, link, &ack);
-                    outbound.srtt(link)
+                    (outbound.srtt(link), outbound.ack_spacing(link))
                 };
                 if let Some(srtt) = srtt {
-                    self.inbound().set_rtt(link, srtt);
+                    self.inbound().set_rtt(link, srtt, spacing);
                 }
                 Ok(link)
             }

@@ -188,10 +188,10 @@ impl Inbound {
     }
 
     /// Tells a link's round-trip time, by which its acknowledgements are timed.
-    pub fn set_rtt(&mut self, link: LinkId, rtt: Duration) {
+    pub fn set_rtt(&mut self, link: LinkId, rtt: Duration, ack_spacing: Duration) {
         for (number, peer_link) in (0..).zip(&mut self.peer_links) {
             if peer_link.link == Some(link) {
-                peer_link.receiver.set_rtt(rtt);
+                peer_link.receiver.set_rtt(rtt, ack_spacing);
                 self.resequencer.set_rtt(number, rtt);
             }
         }

@@ -227,7 +227,8 @@ impl Link {
         let stream = max_datagram == STREAM;
         let headers = if remote.is_some_and(|remote| remote.is_ipv6()) { V6_HEADERS } else { V4_HEADERS };
         self.path_mtu = if stream { PathMtu::stream() } else { PathMtu::new(max_datagram, headers) };
-        self.sender.set_max_datagram(if stream { ASSUMED_DATAGRAM } else { max_datagram }.into());
+        let (longest, headers) = if stream { (ASSUMED_DATAGRAM, 0) } else { (max_datagram, headers) };
+        self.sender.set_max_datagram(longest.into(), headers.into());
     }
 
     /// A session began: ask the peer for this link.

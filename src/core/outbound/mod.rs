@@ -9,6 +9,7 @@
 //!
 //! After each of these [`Outbound::take_events`] tells what an operator cares about.
 
+mod acks;
 mod codel;
 pub mod congestion;
 mod describe;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 use super::headers::Compressor;
 use super::packet::{Packet, Pool};
+use super::rtt::MAX_ACK_DELAY;
 use super::snapshot;
 use super::units::{Instant, LinkId, MAX_LINKS, Rate};
 use super::wire::{Ack, HEADER_LEN, Probe};
@@ -43,7 +45,7 @@ use interface_mtu::InterfaceMtu;
 use link::{Change, Link};
 use queue::Queue;
 use redundancy::Allowance;
-use sender::Kept;
+use sender::{Kept, Sender};
 use twins::Twins;
 
 pub use event::{Event, Heard};
@@ -71,6 +73,10 @@ const MAX_REPAIRS: u8 = 2;
 const REPAIR_AGE: Duration = Duration::from_millis(100);
 /// Longest packet that counts as real-time: a telephone's have 60 to 300 bytes, a film's have more.
 const REALTIME_LEN: usize = 300;
+/// Acknowledgements may take this share of a link that is full: one of 100 Mbit/s down and 2 up must reach its 100.
+const ACK_SHARE: f64 = 0.02;
+/// Bytes of a usual one on the wire.
+const ACK_BYTES: u64 = 96;
 /// Links lose packets as long after the last repair.
 const REPAIRING: Duration = Duration::from_secs(1);
 /// Least CoDel interval (RFC 8289 §3.2) and target. The target is above the RFC's 5 ms, because a bucket's
@@ -198,6 +204,9 @@ impl Outbound {
         packets: impl Iterator<Item = Packet>,
         too_big: &mut Vec<Packet>,
     ) {
+        if !self.has_backlog() {
+            self.on_idle(now);
+        }
         for mut packet in packets {
             if packet.len() > self.longest {
                 self.too_big += 1;
@@ -457,6 +466,14 @@ impl Outbound {
         if let Some(link) = self.links[id.index()].as_deref_mut() {
             link.ack = Some(ack);
         }
+    }
+
+    /// Shortest time between two acknowledgements on the link, so that they take at most [`ACK_SHARE`] of what it
+    /// carries. A link with room to spare needs none.
+    pub fn ack_spacing(&self, id: LinkId) -> Duration {
+        let full = self.link(id).map(|link| &link.sender).filter(|sender| !sender.is_app_limited());
+        let rate = full.and_then(Sender::rate).map(|rate| rate.scaled(ACK_SHARE));
+        rate.map_or(Duration::ZERO, |rate| rate.duration_of(ACK_BYTES)).min(MAX_ACK_DELAY)
     }
 
     /// The link's smoothed round-trip time, once measured.

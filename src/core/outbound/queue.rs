@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::acks;
 use super::codel::{Codel, Tolerance};
 use crate::core::ecn;
 use crate::core::packet::{Packet, Pool};
@@ -45,6 +46,8 @@ pub struct Totals {
     pub marked: u64,
     /// Dropped because the queue was full.
     pub overflowed: u64,
+    /// TCP acknowledgements left out for a later one.
+    pub superseded: u64,
 }
 
 #[derive(Default)]
@@ -109,6 +112,18 @@ impl Queue {
         packet.queued = now;
         let (id, len) = (packet.bucket, packet.len() as u64);
         let bucket = &mut self.buckets[usize::from(id)];
+        if let Some(last) = bucket.packets.back_mut()
+            && acks::supersedes(packet.bytes(), last.bytes())
+        {
+            // It takes the place in line, too.
+            packet.queued = last.queued;
+            let old = std::mem::replace(last, packet);
+            bucket.bytes = bucket.bytes + len - old.len() as u64;
+            self.bytes = self.bytes + len - old.len() as u64;
+            self.totals.enqueued += 1;
+            self.totals.superseded += 1;
+            return self.pool.put(old);
+        }
         bucket.packets.push_back(packet);
         bucket.bytes += len;
         self.packets += 1;

@@ -67,21 +67,26 @@ impl Outbound {
             }
         }
         if !self.has_backlog() {
-            self.on_drained();
+            self.on_drained(now);
         } else if (!self.takes_backlog(now, id) || self.is_narrow(id))
             && let Some(link) = self.links[id.index()].as_deref_mut()
         {
             // What is left is not for it, or too long while its path is being measured.
-            link.sender.on_app_limited();
+            link.sender.on_app_limited(now);
         }
         (train.socket, train.remote) = self.link(id).map_or((None, None), |link| (link.socket, link.remote));
         !train.is_empty()
     }
 
     /// The backlog is gone: the links' rates are not seen any more, and the later ones are not needed.
-    fn on_drained(&mut self) {
+    fn on_drained(&mut self, now: Instant) {
         self.striped = 0;
-        self.links.iter_mut().flatten().for_each(|link| link.sender.on_app_limited());
+        self.on_idle(now);
+    }
+
+    /// Nothing waits for the links.
+    pub(super) fn on_idle(&mut self, now: Instant) {
+        self.links.iter_mut().flatten().for_each(|link| link.sender.on_app_limited(now));
     }
 
     /// Lets later links share the backlog once it is so long that its end would not arrive earlier over the
@@ -125,6 +130,7 @@ impl Outbound {
         if let Some(ack) = link.ack.take() {
             let body = stamp.control(train, link, Kind::Ack, 0, ack.wire_len());
             ack.write(body);
+            link.sender.on_unacknowledged(now, HEADER_LEN + ack.wire_len() + sealing.footer_len);
         }
         if let Some(report) = link.report.take() {
             report.write(stamp.control(train, link, Kind::Report, 0, report.wire_len()));
@@ -179,21 +185,20 @@ impl Outbound {
     }
 
     fn pull_backlog(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
-        let Some(credit) = self.link(id).map(|link| link.sender.credit(now)) else { return };
-        let mut spent = 0;
+        let Some(sender) = self.link(id).map(|link| &link.sender) else { return };
+        let (credit, before) = (sender.credit(now), sender.in_flight());
         // What overflows ends within a train.
         while self.takes_backlog(now, id) {
-            let left = |_: &Link| credit.saturating_sub(spent);
+            let left = |link: &Link| credit.saturating_sub(link.sender.in_flight().saturating_sub(before));
             let Some(room) = self.room(id, sealing, train, left) else { return };
             let longest = self.carries(id);
             let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
             if let Some(kept) = self.handed_over.pop_front_if(fits) {
-                spent += (HEADER_LEN + kept.packet.len() + sealing.footer_len) as u64;
                 self.put_again(now, id, sealing, train, kept);
                 continue;
             }
             let Some(packet) = self.queue.pop_backlogged(now, room, longest) else { return };
-            spent += self.send(now, id, sealing, train, packet) as u64;
+            self.send(now, id, sealing, train, packet);
         }
     }
 
@@ -228,17 +233,10 @@ impl Outbound {
         credit.checked_sub(overhead).filter(|room| *room > 0)
     }
 
-    /// Sends a packet for the first time; gives the bytes of its datagram.
-    fn send(
-        &mut self,
-        now: Instant,
-        id: LinkId,
-        sealing: Sealing,
-        train: &mut Train,
-        packet: Packet,
-    ) -> usize {
+    /// Sends a packet for the first time.
+    fn send(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, packet: Packet) {
         let in_flight = self.in_flight_mask();
-        let Some(link) = self.links[id.index()].as_deref_mut() else { return 0 };
+        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         let order = place(&mut self.positions, &packet);
         let encoding = self.compressor.encode(now, self.data_sequence, packet.bucket, packet.bytes());
         let data_sequence = self.data_sequence as u32;
@@ -266,7 +264,6 @@ impl Outbound {
         self.data_packets += 1;
         let earned = (bytes as f64 * REPAIR_SHARE) as u64;
         self.repair_budget = (self.repair_budget + earned).min(REPAIR_BURST);
-        bytes
     }
 
     fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {

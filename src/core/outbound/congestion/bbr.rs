@@ -37,6 +37,8 @@ const CRUISE_TIME: Duration = Duration::from_secs(1);
 /// Age at which the minimal round-trip time is measured anew (draft §5.6.1), and for how long.
 const MIN_RTT_AGE: Duration = Duration::from_secs(10);
 const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
+/// A sample that is longer than the minimum by at most this part of it confirms it.
+const CONFIRMS: u32 = 16;
 /// Least queueing time that may be in flight beyond the minimum: shorter, and jitter would starve the link.
 const MIN_HEADROOM: Duration = Duration::from_millis(8);
 /// A round that lost more than this overruns the path even if no queue was seen: a policer, or a tiny buffer.
@@ -149,8 +151,11 @@ impl Bbr {
         self.phase_min_rtt = self.phase_min_rtt.min(rtt);
         self.round_inflated += u32::from(self.min_rtt.is_some() && rtt > self.min_rtt() + self.headroom());
         self.round_samples += 1;
-        if self.min_rtt.is_none_or(|least| rtt <= least) {
-            (self.min_rtt, self.min_rtt_at) = (Some(rtt), now);
+        match self.min_rtt {
+            Some(least) if rtt > least + least / CONFIRMS => {}
+            // What is so near the minimum shows that it still holds; a pause to measure it would cost more.
+            Some(least) => (self.min_rtt, self.min_rtt_at) = (Some(least.min(rtt)), now),
+            None => (self.min_rtt, self.min_rtt_at) = (Some(rtt), now),
         }
     }
 
