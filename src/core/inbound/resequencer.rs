@@ -16,7 +16,7 @@ use crate::core::wire::{BUCKETS, Header, POSITION_BITS, flags};
 /// A packet waits at least so long if there is no proof, on links of short round trips …
 const LEAST_CAP: Duration = Duration::from_millis(100);
 /// … and never longer than this.
-const MOST_CAP: Duration = Duration::from_millis(400);
+const MOST_CAP: Duration = Duration::from_millis(800);
 /// Added to the round trips of the repairs: acknowledgements and the queue's turn.
 const REPAIR_MARGIN: Duration = Duration::from_millis(15);
 /// Most positions that a bucket may be ahead: 100 ms at 1.5 Gbit/s.

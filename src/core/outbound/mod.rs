@@ -10,6 +10,7 @@
 //! After each of these [`Outbound::take_events`] tells what an operator cares about.
 
 mod acks;
+mod adoption;
 mod codel;
 pub mod congestion;
 mod describe;
@@ -39,6 +40,7 @@ use super::rtt::MAX_ACK_DELAY;
 use super::snapshot;
 use super::units::{Instant, LinkId, MAX_LINKS, Rate};
 use super::wire::{Ack, HEADER_LEN, Probe};
+use adoption::Adoption;
 use codel::Tolerance;
 use flow::Classifier;
 use interface_mtu::InterfaceMtu;
@@ -133,6 +135,7 @@ pub struct Outbound {
     footer_len: usize,
     policy: Policy,
     allowance: Allowance,
+    adoption: Adoption,
     /// Links that may carry data now, a bit each.
     active: u16,
     /// Links that share the present backlog, a bit each.
@@ -178,6 +181,7 @@ impl Outbound {
             footer_len,
             policy: Policy::default(),
             allowance: Allowance::default(),
+            adoption: Adoption::default(),
             active: 0,
             striped: 0,
             dark_since: Some(now),
@@ -220,6 +224,7 @@ impl Outbound {
             self.queue.push(now, packet);
         }
         self.stripe();
+        self.adopt(now);
     }
 
     /// MTU of the interface, [`MIN_MTU`] or more.
@@ -487,8 +492,11 @@ impl Outbound {
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let waiting = (self.has_backlog() || !self.twins.is_empty()) && self.session;
         let links = self.each().filter_map(|(id, link)| {
-            let paced =
-                if waiting && self.active & 1 << id.0 != 0 { link.sender.paced_until(now) } else { None };
+            let paced = if (waiting || self.session && self.has_adopted(id)) && self.active & 1 << id.0 != 0 {
+                link.sender.paced_until(now)
+            } else {
+                None
+            };
             [link.next_timeout(self.has_stand_in(id)), paced].into_iter().flatten().min()
         });
         [links.min(), self.twins.next_expiry(), self.mtu.next_timeout()].into_iter().flatten().min()
@@ -632,6 +640,8 @@ impl Outbound {
         self.active = usable()
             .filter(|(_, link)| Some(link.metric()) == lowest)
             .fold(0, |mask, (id, _)| mask | 1 << id.0);
+        let idle = (0..MAX_LINKS as u8).map(LinkId).filter(|id| self.active & 1 << id.0 == 0);
+        idle.for_each(|id| self.queue.unbind(id));
         self.fit(now);
         self.drop_stranded_copies();
         self.dark_since = if up { None } else { self.dark_since.or(Some(now)) };
@@ -715,13 +725,26 @@ impl Outbound {
     fn tune_queue(&mut self, now: Instant) {
         let rates = self.each().filter_map(|(_, link)| link.sender.rate());
         let held: u64 = rates.map(|rate| rate.bytes_in(QUEUE_TIME)).sum();
-        let searching = self.active_links().any(|link| link.sender.controller().is_searching());
+        let prompt = self.each().filter(|(id, _)| self.carries_backlog(*id)).map(|(_, link)| &link.sender);
+        let searches = |sender: &Sender| sender.controller().is_searching();
+        let (searching, slowest) = prompt.fold((false, Duration::ZERO), |(searching, slowest), sender| {
+            let rtt = if sender.rtt().is_measured() { sender.rtt().smoothed() } else { Duration::ZERO };
+            (searching || searches(sender), slowest.max(rtt))
+        });
         let least = if searching { QUEUE_SEARCHING } else { QUEUE_MIN };
         self.queue.set_limit(held.clamp(least, QUEUE_MAX));
-        let slowest = self.slowest_srtt();
+        // A sender's acknowledgements stand still while a hole waits for its repair.
+        let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
+        let tolerance = |srtt: Duration, windows: f64| {
+            let target = srtt.mul_f64(windows).min(MAX_TARGET.max(srtt / 2)).max(MIN_TARGET);
+            let interval = (srtt * 3 / 2 + target).max(MIN_INTERVAL);
+            let stall = if repairing { srtt * 3 / 2 } else { Duration::ZERO };
+            Tolerance { target: target + stall, interval: interval + stall }
+        };
+        let bound = tolerance(self.slowest_srtt(), 0.5);
         if searching {
             let tolerance = Tolerance { target: SEARCHING_TARGET, interval: SEARCHING_TARGET };
-            return self.queue.set_tolerance(tolerance);
+            return self.queue.set_tolerance(tolerance, bound);
         }
         // A sender that halves its rate or so must not leave the links idle: cubic's 0.7 needs 0.43 round trips
         // of all links, those among them that will be back in a moment.
@@ -729,12 +752,7 @@ impl Outbound {
         let absent: u64 = absent.map(Rate::bytes_per_second).sum();
         let present = self.active_rate().bytes_per_second().max(1);
         let windows = 0.5 + (1.5 * absent as f64 / present as f64).min(100.0);
-        let target = slowest.mul_f64(windows).min(MAX_TARGET.max(slowest / 2)).max(MIN_TARGET);
-        let interval = (slowest * 3 / 2 + target).max(MIN_INTERVAL);
-        // Nor one whose acknowledgements stand still while a hole waits for its repair.
-        let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
-        let stall = if repairing { slowest * 3 / 2 } else { Duration::ZERO };
-        self.queue.set_tolerance(Tolerance { target: target + stall, interval: interval + stall });
+        self.queue.set_tolerance(tolerance(slowest, windows), bound);
     }
 
     /// What the links that carry data are believed to carry in all.

@@ -38,6 +38,7 @@ impl Outbound {
                 || copy && link.sender.urgent_credit() > 0
                 || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
                 || backlog && self.takes_backlog(now, id) && link.sender.credit(now) > 0
+                || self.session && self.has_adopted(id) && link.sender.credit(now) > 0
                 || twins && self.twins.has_for(id) && self.carries_backlog(id) && link.sender.credit(now) > 0;
             if ready { mask | 1 << id.0 } else { mask }
         })
@@ -62,6 +63,9 @@ impl Outbound {
             if self.takes_backlog(now, id) {
                 self.pull_backlog(now, id, sealing, train);
             }
+            if self.has_adopted(id) {
+                self.pull_adopted(now, id, sealing, train);
+            }
             if !self.queue.has_backlog() {
                 self.pull_twins(now, id, sealing, train);
             }
@@ -69,6 +73,7 @@ impl Outbound {
         if !self.has_backlog() {
             self.on_drained(now);
         } else if (!self.takes_backlog(now, id) || self.is_narrow(id))
+            && !self.has_adopted(id)
             && let Some(link) = self.links[id.index()].as_deref_mut()
         {
             // What is left is not for it, or too long while its path is being measured.
@@ -81,18 +86,23 @@ impl Outbound {
     /// The backlog is gone: the links' rates are not seen any more, and the later ones are not needed.
     fn on_drained(&mut self, now: Instant) {
         self.striped = 0;
+        self.adoption.on_drained();
         self.on_idle(now);
     }
 
-    /// Nothing waits for the links.
+    /// Nothing waits that any link may take.
     pub(super) fn on_idle(&mut self, now: Instant) {
-        self.links.iter_mut().flatten().for_each(|link| link.sender.on_app_limited(now));
+        for (id, link) in (0..).map(LinkId).zip(&mut self.links) {
+            if let Some(link) = link.as_deref_mut().filter(|_| !self.queue.has_bound(id)) {
+                link.sender.on_app_limited(now);
+            }
+        }
     }
 
     /// Lets later links share the backlog once it is so long that its end would not arrive earlier over the
     /// faster ones alone; they then go on until it is gone.
     pub(super) fn stripe(&mut self) {
-        let backlog = self.queue.bytes();
+        let backlog = self.queue.free_bytes();
         let needed = (0..MAX_LINKS as u8).map(LinkId).filter(|id| backlog > self.faster_brings(*id));
         self.striped |= needed.fold(0, |mask, id| mask | 1 << id.0);
     }
@@ -210,7 +220,7 @@ impl Outbound {
         while let Some(room) = self.room(id, sealing, train, |link| link.sender.credit(now))
             && let Some(kept) = self.twins.take(id, room.min(self.carries(id)))
         {
-            let in_flight = self.in_flight_mask();
+            let in_flight = self.in_flight_mask(kept.order.bucket);
             let Some(link) = self.links[id.index()].as_deref_mut() else { return };
             let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
             let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
@@ -221,7 +231,7 @@ impl Outbound {
     }
 
     /// Longest packet that credit and train have room for, if it goes in full; `None` if not even a small one.
-    fn room(
+    pub(super) fn room(
         &self,
         id: LinkId,
         sealing: Sealing,
@@ -234,8 +244,15 @@ impl Outbound {
     }
 
     /// Sends a packet for the first time.
-    fn send(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, packet: Packet) {
-        let in_flight = self.in_flight_mask();
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        sealing: Sealing,
+        train: &mut Train,
+        packet: Packet,
+    ) {
+        let in_flight = self.in_flight_mask(packet.bucket);
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         let order = place(&mut self.positions, &packet);
         let encoding = self.compressor.encode(now, self.data_sequence, packet.bucket, packet.bytes());
@@ -305,7 +322,7 @@ impl Outbound {
     }
 
     fn put_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
-        let in_flight = self.in_flight_mask();
+        let in_flight = self.in_flight_mask(kept.order.bucket);
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
         let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
@@ -359,10 +376,15 @@ impl Outbound {
         self.carries(id) < self.longest as u64
     }
 
-    /// Bit `n`: our link `n` holds unacknowledged ordered data.
-    fn in_flight_mask(&self) -> u16 {
+    /// Bit `n`: our link `n` may hold unacknowledged ordered data of the bucket's conversation.
+    fn in_flight_mask(&self, bucket: u16) -> u16 {
+        if let Some(home) = self.queue.home(bucket) {
+            return 1 << home.0;
+        }
         let holding = self.each().filter(|(_, link)| link.sender.has_ordered_in_flight());
-        holding.fold(0, |mask, (id, _)| mask | 1 << id.0)
+        // What a late link holds belongs to the conversations that it has adopted.
+        let shared = holding.filter(|(id, _)| self.active & 1 << id.0 == 0 || self.carries_backlog(*id));
+        shared.fold(0, |mask, (id, _)| mask | 1 << id.0)
     }
 }
 

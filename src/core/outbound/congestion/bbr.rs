@@ -14,6 +14,8 @@ use crate::core::units::{Instant, Rate};
 /// Datagrams in the initial window: more than the 10 of one connection inside (RFC 6928), so that its slow
 /// start finds us ahead and not in its way; as many as QUIC servers use.
 const INITIAL_WINDOW: u64 = 32;
+/// … for every so long a part of the round trip: a satellite's is no reason to begin with a tenth of the rate.
+const INITIAL_TIME: Duration = Duration::from_millis(100);
 /// Datagrams in the smallest window.
 const MINIMUM_WINDOW: u64 = 4;
 /// Rounds over which the largest delivery rate counts (BBRv1's filter length).
@@ -132,6 +134,11 @@ impl Bbr {
     /// D: queueing time that may be in flight beyond the minimal round-trip time.
     fn headroom(&self) -> Duration {
         (self.min_rtt() / 4).max(MIN_HEADROOM)
+    }
+
+    fn initial_window(&self, rtt: Duration) -> u64 {
+        let parts = rtt.as_secs_f64() / INITIAL_TIME.as_secs_f64();
+        ((INITIAL_WINDOW * self.max_datagram) as f64 * parts.max(1.0)) as u64
     }
 
     fn bytes_in(&self, time: Duration) -> u64 {
@@ -298,13 +305,14 @@ impl Controller for Bbr {
 
     fn window(&self) -> Option<u64> {
         let least = MINIMUM_WINDOW * self.max_datagram;
+        let initial = self.initial_window(self.min_rtt.unwrap_or_default());
         if self.bandwidth() == 0 || self.min_rtt.is_none() {
-            return Some(INITIAL_WINDOW * self.max_datagram);
+            return Some(initial);
         }
         let target = self.bytes_in(self.min_rtt());
         let extra = self.extra_acked[0].max(self.extra_acked[1]);
         let window = match self.phase {
-            Phase::Startup => (2 * target + extra).max(INITIAL_WINDOW * self.max_datagram),
+            Phase::Startup => (2 * target + extra).max(initial),
             Phase::ProbeRtt { .. } => target / 2,
             _ => self.bytes_in(self.min_rtt() + self.headroom()) + extra + 2 * self.max_datagram,
         };
@@ -324,7 +332,7 @@ impl Controller for Bbr {
             return Some(rate);
         }
         // Probes and first packets of a conversation show no rate worth the name.
-        let initial = Rate::of(INITIAL_WINDOW * self.max_datagram, rtt.smoothed())?;
+        let initial = Rate::of(self.initial_window(rtt.smoothed()), rtt.smoothed())?;
         Some(rate.max(initial))
     }
 
