@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::codel::{Codel, Tolerance};
 use crate::core::ecn;
 use crate::core::packet::{Packet, Pool};
+use crate::core::recent::{Durations, Percentiles};
 use crate::core::units::Instant;
 use crate::core::wire::BUCKETS;
 
@@ -32,6 +33,8 @@ pub struct Queue {
     tolerance: Tolerance,
     pool: Pool,
     totals: Totals,
+    /// How long the packets that left had waited.
+    sojourns: Durations,
 }
 
 /// Sums for `show`.
@@ -77,6 +80,7 @@ impl Queue {
             tolerance: Tolerance { target: Duration::from_millis(20), interval: Duration::from_millis(100) },
             pool,
             totals: Totals::default(),
+            sojourns: Durations::default(),
         }
     }
 
@@ -247,6 +251,7 @@ impl Queue {
                 }
             }
             self.buckets[usize::from(id)].deficit -= packet.len() as i64;
+            self.sojourns.record(now, waited);
             return Dequeued::Packet(packet);
         }
     }
@@ -285,6 +290,11 @@ impl Queue {
     /// Sets how long packets may wait.
     pub fn set_tolerance(&mut self, tolerance: Tolerance) {
         self.tolerance = tolerance;
+    }
+
+    /// How long the packets waited that left in the last seconds, for `show`.
+    pub fn sojourns(&self, now: Instant) -> Option<Percentiles> {
+        self.sojourns.percentiles(now)
     }
 
     /// Sums for `show`.
