@@ -5,6 +5,7 @@
 //! ```
 
 use netcombiner::core::outbound::Policy;
+use netcombiner::core::outbound::congestion::Algorithm;
 use netcombiner::sim::End::{Local, Remote};
 use netcombiner::sim::scenario::Bound::{AtLeast, AtMost, Exactly};
 use netcombiner::sim::scenario::Measure::*;
@@ -192,6 +193,28 @@ fn a_link_that_loses_much_is_unfit() {
     let paths = [Conditions::new(20.0, 20.0), Conditions::new(20.0, 20.0).loss(Loss::Random(0.38))];
     let steps = [Start, Offer(Local, BULK), Run(s(5)), Limit(Local, 1, "unfit")];
     after(Setup::new(10, paths), &steps);
+}
+
+#[test]
+fn a_window_that_losses_keep_small_is_told_and_a_full_one_is_not() {
+    let paths = [Conditions::new(20.0, 20.0), Conditions::new(20.0, 20.0).loss(Loss::Random(0.01))];
+    let mut setup = Setup::new(12, paths);
+    setup.hosts.iter_mut().for_each(|host| host.algorithm = Algorithm::NewReno);
+    let steps =
+        [Start, Offer(Local, BULK), Run(s(12)), Limit(Local, 0, NOTHING), Limit(Local, 1, "window-limited")];
+    after(setup, &steps);
+}
+
+#[test]
+fn a_rate_that_is_being_found_out_is_told() {
+    let steps = [Start, Offer(Local, BULK), Run(ms(300)), Limit(Local, 0, "searching"), Run(s(8))];
+    after(links(13, &[(100.0, 50.0)]), &[steps.as_slice(), &[Limit(Local, 0, NOTHING)]].concat());
+}
+
+#[test]
+fn a_link_that_carries_short_packets_only_says_so() {
+    let paths = [Conditions::new(20.0, 20.0), Conditions::new(20.0, 20.0).mtu(1_200)];
+    after(Setup::new(14, paths), &[Start, Offer(Local, LIGHT), Run(s(10)), Limit(Local, 1, "narrow")]);
 }
 
 #[test]

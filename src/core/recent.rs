@@ -1,5 +1,6 @@
 //! What happened in the last seconds, for `show`: a few instructions an entry, no allocation, no clock.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::units::{Instant, Rate};
@@ -33,20 +34,19 @@ impl Bytes {
 
     /// Bytes of the last 9 to 10 s.
     pub fn sum(&self, now: Instant) -> u64 {
-        let second = now.as_nanos() / SECOND;
-        (0..SLOTS as u64).map(|ago| self.at(second.saturating_sub(ago))).sum()
+        self.within(now, 0..SLOTS as u64)
     }
 
     /// Mean rate of the last two whole seconds.
     pub fn rate(&self, now: Instant) -> Rate {
-        let second = now.as_nanos() / SECOND;
-        let bytes: u64 = (1..=RATE_SECONDS).map(|ago| self.at(second.saturating_sub(ago))).sum();
-        Rate::from_bytes_per_second(bytes / RATE_SECONDS)
+        Rate::from_bytes_per_second(self.within(now, 1..1 + RATE_SECONDS) / RATE_SECONDS)
     }
 
-    fn at(&self, second: u64) -> u64 {
-        let known = second <= self.second && second + SLOTS as u64 > self.second;
-        if known { self.slots[second as usize % SLOTS] } else { 0 }
+    /// Bytes of the seconds that are so many before the present one.
+    fn within(&self, now: Instant, ago: Range<u64>) -> u64 {
+        let seconds = ago.filter_map(|ago| (now.as_nanos() / SECOND).checked_sub(ago));
+        let kept = |second: &u64| *second <= self.second && second + SLOTS as u64 > self.second;
+        seconds.filter(kept).map(|second| self.slots[second as usize % SLOTS]).sum()
     }
 }
 

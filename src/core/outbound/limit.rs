@@ -12,7 +12,7 @@ use crate::core::units::{Instant, LinkId};
 /// A link that carries this share of its bandwidth is in full use: controllers leave some for others and to look
 /// for more.
 const FULL: f64 = 0.85;
-/// A packet that has waited for so long waits for a link (CoDel's usual target, RFC 8289 §4.4) …
+/// A packet that has waited for so long waits for a link (CoDel's usual target, RFC 8289 §4.4).
 const STANDING: Duration = Duration::from_millis(5);
 
 /// What holds a link back.
@@ -150,17 +150,20 @@ impl Outbound {
         match controller.window() {
             _ if !waiting => Some(Limit::Application),
             Some(_) if controller.is_searching() => Some(Limit::Searching),
-            Some(window) if window <= link.sender.in_flight() => Some(Limit::Window(window)),
+            Some(window) if window < link.sender.in_flight() + longest => Some(Limit::Window(window)),
             _ => None,
         }
     }
 }
 
-/// What it sent lately is what its controller believes that it carries. Without one nobody knows.
+/// What it sent lately is what its controller believes that it carries; where that has no idea of it, there is a
+/// queue on the path too: a little is enough, because one that never drained is in the minimum as well. Without a
+/// controller nobody knows.
 fn is_full(now: Instant, link: &Link) -> bool {
-    let controller = link.sender.controller();
+    let (controller, rtt) = (link.sender.controller(), link.sender.rtt());
     let known = controller.window().is_some() && !controller.is_searching();
-    let bandwidth = link.sender.rate().filter(|_| known);
+    let queued = rtt.smoothed() > rtt.min() + (rtt.min() / 16).max(STANDING);
+    let bandwidth = link.sender.rate().filter(|_| known && (controller.bandwidth().is_some() || queued));
     bandwidth.is_some_and(|bandwidth| link.account.sent.rate(now) >= bandwidth.scaled(FULL))
 }
 
