@@ -110,7 +110,7 @@ mod tests {
             a.on_received(now, first);
             b.on_received(now, second);
             if let (Some(a), Some(b)) = (a.least(now), b.least(now)) {
-                prop_assert!((a.beyond(b) + b.beyond(a)) as u32 % CLOCK == 0);
+                prop_assert!(((a.beyond(b) + b.beyond(a)) as u32).is_multiple_of(CLOCK));
             }
         }
     }
