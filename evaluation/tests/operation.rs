@@ -145,16 +145,20 @@ fn show_explains_how_late_links_are_and_why_one_carries_nothing() {
         println!("{text}");
         let links = shown["links"].as_array().unwrap();
         // On a busy machine what is read in one go adds to the delay.
-        let later = |link: usize| links[link]["delay_difference_ms"].as_f64().unwrap();
-        assert!((15.0..25.0).contains(&(later(1) - later(0))) && later(2) < 5.0, "{text}");
+        let mut later: Vec<f64> =
+            links.iter().map(|link| link["delay_difference_ms"].as_f64().unwrap()).collect();
+        later.sort_by(f64::total_cmp);
+        assert!(later[1] < 5.0 && (15.0..25.0).contains(&later[2]), "{text}");
         for share in ["sent_share", "received_share"] {
             let sum: f64 = links.iter().map(|link| link[share].as_f64().unwrap()).sum();
             assert!((sum - 1.0).abs() < 1e-6, "{text}");
-            assert!(links[2][share].as_f64().unwrap() < 0.01, "{text}");
         }
-        assert_eq!(links[2]["limit"], "standby", "{text}");
+        // The remote portal numbers the links as they come in.
+        let standby = links.iter().find(|link| link["limit"] == "standby").expect(&text);
+        assert_eq!(standby["sent_share"], 0.0, "{text}");
         assert!(text.contains("  reason: standby: metric 10 behind metric 0\n"), "{text}");
-        assert!(links[0]["bandwidth_bps"].as_f64().unwrap() > 1e6, "{text}");
+        let bandwidths = links.iter().map(|link| link["bandwidth_bps"].as_f64().unwrap());
+        assert!(bandwidths.sum::<f64>() > 1e7, "{text}");
         assert!(shown["queue"]["sojourn_p95_ms"].as_f64().is_some(), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     };

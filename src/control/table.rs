@@ -166,7 +166,7 @@ impl Page {
         let again = [
             (link.repairs_sent_packets, "sent"),
             (link.repairs_caused_packets, "caused"),
-            (link.copies_sent_packets, "copies sent"),
+            (link.copies_sent_packets, "as copies"),
         ];
         self.line("repairs", &some(&again));
         let received = [bytes(link.received_bytes), counted(link.received_packets, "datagram")];

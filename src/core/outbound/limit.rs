@@ -150,21 +150,29 @@ impl Outbound {
         match controller.window() {
             _ if !waiting => Some(Limit::Application),
             Some(_) if controller.is_searching() => Some(Limit::Searching),
-            Some(window) if window < link.sender.in_flight() + longest => Some(Limit::Window(window)),
+            // With a queue on the path it carries all that it can, whatever is believed of its bandwidth.
+            Some(window) if window < link.sender.in_flight() + longest && !is_queued(link) => {
+                Some(Limit::Window(window))
+            }
             _ => None,
         }
     }
 }
 
 /// What it sent lately is what its controller believes that it carries; where that has no idea of it, there is a
-/// queue on the path too: a little is enough, because one that never drained is in the minimum as well. Without a
-/// controller nobody knows.
+/// queue on the path too. Without a controller nobody knows.
 fn is_full(now: Instant, link: &Link) -> bool {
-    let (controller, rtt) = (link.sender.controller(), link.sender.rtt());
+    let controller = link.sender.controller();
     let known = controller.window().is_some() && !controller.is_searching();
-    let queued = rtt.smoothed() > rtt.min() + (rtt.min() / 16).max(STANDING);
-    let bandwidth = link.sender.rate().filter(|_| known && (controller.bandwidth().is_some() || queued));
+    let believed = known && (controller.bandwidth().is_some() || is_queued(link));
+    let bandwidth = link.sender.rate().filter(|_| believed);
     bandwidth.is_some_and(|bandwidth| link.account.sent.rate(now) >= bandwidth.scaled(FULL))
+}
+
+/// There is a queue on the path. A little is enough, because one that never drains is in the minimum as well.
+fn is_queued(link: &Link) -> bool {
+    let rtt = link.sender.rtt();
+    rtt.smoothed() > rtt.min() + (rtt.min() / 16).max(STANDING)
 }
 
 /// The reason for a state that was entered without one.
