@@ -8,6 +8,7 @@ pub mod inbound;
 pub mod outbound;
 pub mod packet;
 pub mod portal;
+pub mod recent;
 pub mod replay;
 pub mod rtt;
 pub mod session;

@@ -17,6 +17,7 @@ mod describe;
 mod event;
 mod flow;
 mod interface_mtu;
+mod limit;
 mod link;
 mod pacer;
 mod path_mtu;
@@ -37,7 +38,6 @@ use std::time::Duration;
 use super::headers::Compressor;
 use super::packet::{Packet, Pool};
 use super::rtt::MAX_ACK_DELAY;
-use super::snapshot;
 use super::units::{Instant, LinkId, MAX_LINKS, Rate};
 use super::wire::{Ack, HEADER_LEN, Probe};
 use adoption::Adoption;
@@ -395,7 +395,7 @@ impl Outbound {
     pub fn on_received(&mut self, now: Instant, socket: SocketId, source: SocketAddr, heard: &Heard) {
         let id = heard.link;
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-        link.on_received(now, heard.datagrams, heard.bytes);
+        link.on_received(now, heard);
         if heard.newest < link.newest {
             return;
         }
@@ -556,23 +556,6 @@ impl Outbound {
         (self.queue.bytes(), self.queue.limit())
     }
 
-    /// Fills the parts of a snapshot that are known here.
-    pub fn snapshot(&self, now: Instant, into: &mut snapshot::Snapshot) {
-        into.mtu = self.mtu().into();
-        into.data_sequence = self.data_sequence;
-        into.queue = snapshot::Queue {
-            packets: self.queue.packets() as u64,
-            bytes: self.queue.bytes(),
-            limit_bytes: self.queue.limit(),
-            enqueued_packets: self.queue.totals().enqueued,
-            dropped_packets: self.too_big + self.queue.totals().dropped + self.queue.totals().overflowed,
-        };
-        let compressed = self.compressor.totals();
-        into.compression =
-            snapshot::Compression { packets: compressed.packets, saved_bytes: compressed.saved_bytes };
-        into.links = self.each().map(|(id, link)| describe::link(now, id, link)).collect();
-    }
-
     /// Something waits that pacing holds back.
     fn has_backlog(&self) -> bool {
         self.queue.has_backlog() || !self.handed_over.is_empty()
@@ -712,6 +695,7 @@ impl Outbound {
                 self.queue.give_back(kept.packet);
                 continue;
             }
+            link.account.repairs_caused += 1;
             if failed {
                 self.handed_over.push_back(kept);
             } else {

@@ -12,6 +12,7 @@ use super::acks;
 use super::codel::{Codel, Tolerance};
 use crate::core::ecn;
 use crate::core::packet::{Packet, Pool};
+use crate::core::recent::{Durations, Percentiles};
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
 use crate::core::wire::BUCKETS;
 
@@ -42,6 +43,8 @@ pub struct Queue {
     bound_tolerance: Tolerance,
     pool: Pool,
     totals: Totals,
+    /// How long the packets that left had waited.
+    sojourns: Durations,
 }
 
 /// Sums for `show`.
@@ -98,6 +101,7 @@ impl Queue {
             bound_tolerance: tolerance,
             pool,
             totals: Totals::default(),
+            sojourns: Durations::default(),
         }
     }
 
@@ -349,6 +353,7 @@ impl Queue {
             let bucket = &mut self.buckets[usize::from(id)];
             bucket.deficit -= packet.len() as i64;
             bucket.taken += packet.len() as u64;
+            self.sojourns.record(now, waited);
             return Dequeued::Packet(packet);
         }
     }
@@ -393,6 +398,11 @@ impl Queue {
     /// Sets how long packets may wait, and those of bound conversations.
     pub fn set_tolerance(&mut self, tolerance: Tolerance, bound: Tolerance) {
         (self.tolerance, self.bound_tolerance) = (tolerance, bound);
+    }
+
+    /// How long the packets waited that left in the last seconds, for `show`.
+    pub fn sojourns(&self, now: Instant) -> Option<Percentiles> {
+        self.sojourns.percentiles(now)
     }
 
     /// Sums for `show`.

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::link::{Link, State};
+use super::link::{Account, Link, State};
 use super::sender::Kept;
 use super::stamp::Stamp;
 use super::train::{Sealing, Train};
@@ -22,9 +22,9 @@ use crate::core::units::{Instant, LinkId, MAX_LINKS};
 use crate::core::wire::{HEADER_LEN, Kind, Order, PATH_REPLY_LEN, POSITION_BITS, PROBE_LEN, flags};
 
 /// A link is as good as the best for what is urgent if it brings it there within this.
-const AS_GOOD: Duration = Duration::from_millis(2);
+pub(super) const AS_GOOD: Duration = Duration::from_millis(2);
 /// A link that much later than the best carries nothing that must be put in order: it could not be waited for.
-const MAX_REORDER_DELAY: Duration = Duration::from_millis(90);
+pub(super) const MAX_REORDER_DELAY: Duration = Duration::from_millis(90);
 
 impl Outbound {
     /// Links that have something to send now, a bit each.
@@ -117,7 +117,7 @@ impl Outbound {
     }
 
     /// Whether the link takes packets of the present backlog.
-    fn is_striped(&self, id: LinkId) -> bool {
+    pub(super) fn is_striped(&self, id: LinkId) -> bool {
         let extra = self.extra_delay(id, half_rtt);
         extra.is_some_and(|extra| {
             extra <= AS_GOOD || extra <= MAX_REORDER_DELAY && self.striped & 1 << id.0 != 0
@@ -190,7 +190,7 @@ impl Outbound {
             else {
                 return;
             };
-            self.put_again(now, id, sealing, train, copy);
+            self.put_again(now, id, sealing, train, copy, |account| account.copies_sent += 1);
         }
     }
 
@@ -204,7 +204,7 @@ impl Outbound {
             let longest = self.carries(id);
             let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
             if let Some(kept) = self.handed_over.pop_front_if(fits) {
-                self.put_again(now, id, sealing, train, kept);
+                self.put_again(now, id, sealing, train, kept, |account| account.repairs_sent += 1);
                 continue;
             }
             let Some(packet) = self.queue.pop_backlogged(now, room, longest) else { return };
@@ -226,6 +226,7 @@ impl Outbound {
             let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
             stamp.data_again(train, link, &kept);
             link.sender.on_sent(now, bytes, None);
+            link.account.copies_sent += 1;
             self.queue.give_back(kept.packet);
         }
     }
@@ -295,7 +296,7 @@ impl Outbound {
         {
             self.copies.push_back((target, copy));
         }
-        self.put_again(now, id, sealing, train, kept);
+        self.put_again(now, id, sealing, train, kept, |account| account.repairs_sent += 1);
         self.repaired += 1;
         self.repaired_at = Some(now);
     }
@@ -321,9 +322,18 @@ impl Outbound {
         Some(Kept { packet: self.queue.copy(&kept.packet)?, ..*kept })
     }
 
-    fn put_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
+    fn put_again(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        sealing: Sealing,
+        train: &mut Train,
+        kept: Kept,
+        count: fn(&mut Account),
+    ) {
         let in_flight = self.in_flight_mask(kept.order.bucket);
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        count(&mut link.account);
         let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
         let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
         stamp.data_again(train, link, &kept);
@@ -362,7 +372,7 @@ impl Outbound {
     }
 
     /// How much later than over the best link a packet arrives over this one; `None` if it carries no data.
-    fn extra_delay(&self, id: LinkId, delay: impl Fn(&Link) -> Duration) -> Option<Duration> {
+    pub(super) fn extra_delay(&self, id: LinkId, delay: impl Fn(&Link) -> Duration) -> Option<Duration> {
         let active = || self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
         // One that does not carry everything is no measure for those that have to.
         let wide = active().filter(|(id, _)| !self.is_narrow(*id)).map(|(_, link)| delay(link)).min();
