@@ -445,6 +445,7 @@ impl Portal {
                 self.outbound().on_path_reply(now, link, len);
                 Ok(link)
             }
+            Kind::Padding => fresh.link.ok_or(Discard::UnknownLink),
             Kind::Close => {
                 let mut room = self.session();
                 room.session.close(now);

@@ -84,6 +84,8 @@ pub enum Kind {
     PathProbe = 8,
     /// Answer to a path probe: its length as it arrived, the whole datagram, 2 bytes.
     PathReply = 9,
+    /// Zeroes, acknowledged like a packet: what the link carries is measured.
+    Padding = 10,
 }
 
 impl Kind {
@@ -98,6 +100,7 @@ impl Kind {
             7 => Self::Close,
             8 => Self::PathProbe,
             9 => Self::PathReply,
+            10 => Self::Padding,
             _ => return None,
         })
     }
@@ -412,7 +415,8 @@ mod tests {
             Just(Kind::Report),
             Just(Kind::Close),
             Just(Kind::PathProbe),
-            Just(Kind::PathReply)
+            Just(Kind::PathReply),
+            Just(Kind::Padding)
         ]
     }
 

@@ -100,7 +100,7 @@ impl Inbound {
         let header = *verified.header();
         let data_sequence = expand32(self.window.next(), header.data_sequence);
         let peer_link = &mut self.peer_links[usize::from(header.link)];
-        let tracked = matches!(header.kind, Kind::Data | Kind::Probe);
+        let tracked = matches!(header.kind, Kind::Data | Kind::Probe | Kind::Padding);
         let refused = self.window.accept(data_sequence).err();
         let again =
             refused == Some(Refused::Duplicate) && tracked && peer_link.receiver.is_new(header.sequence);

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::adoption::Measurement;
 use super::congestion::Algorithm;
 use super::event::Heard;
 use super::path_mtu::PathMtu;
@@ -153,6 +154,7 @@ pub(super) struct Link {
     /// Length of a path probe of the peer that waits for its answer.
     pub(super) path_reply: Option<u16>,
     pub(super) close_due: bool,
+    pub(super) measurement: Measurement,
     pub(super) sent_packets: u64,
     pub(super) sent_bytes: u64,
     pub(super) received_packets: u64,
@@ -194,6 +196,7 @@ impl Link {
             replies: VecDeque::new(),
             path_reply: None,
             close_due: false,
+            measurement: Measurement::default(),
             sent_packets: 0,
             sent_bytes: 0,
             received_packets: 0,

@@ -492,11 +492,8 @@ impl Outbound {
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let waiting = (self.has_backlog() || !self.twins.is_empty()) && self.session;
         let links = self.each().filter_map(|(id, link)| {
-            let paced = if (waiting || self.session && self.has_adopted(id)) && self.active & 1 << id.0 != 0 {
-                link.sender.paced_until(now)
-            } else {
-                None
-            };
+            let used = waiting || self.session && (self.has_adopted(id) || link.measurement.is_on(now));
+            let paced = link.sender.paced_until(now).filter(|_| used && self.active & 1 << id.0 != 0);
             [link.next_timeout(self.has_stand_in(id)), paced].into_iter().flatten().min()
         });
         [links.min(), self.twins.next_expiry(), self.mtu.next_timeout()].into_iter().flatten().min()

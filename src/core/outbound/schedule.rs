@@ -18,13 +18,16 @@ use super::train::{Sealing, Train};
 use super::{Outbound, REPAIR_BURST, REPAIR_SHARE};
 use crate::core::headers::Encoding;
 use crate::core::packet::Packet;
-use crate::core::units::{Instant, LinkId, MAX_LINKS};
+use crate::core::units::{Instant, LinkId, MAX_LINKS, Rate};
 use crate::core::wire::{HEADER_LEN, Kind, Order, PATH_REPLY_LEN, POSITION_BITS, PROBE_LEN, flags};
 
 /// A link is as good as the best for what is urgent if it brings it there within this.
 pub(super) const AS_GOOD: Duration = Duration::from_millis(2);
 /// A link that much later than the best carries nothing that must be put in order: it could not be waited for.
 pub(super) const MAX_REORDER_DELAY: Duration = Duration::from_millis(90);
+
+/// A later link brings at least this part of what the faster ones bring, or what comes over them waits for it in vain.
+const WORTH_WAITING: u64 = 20;
 
 impl Outbound {
     /// Links that have something to send now, a bit each.
@@ -38,7 +41,9 @@ impl Outbound {
                 || copy && link.sender.urgent_credit() > 0
                 || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
                 || backlog && self.takes_backlog(now, id) && link.sender.credit(now) > 0
-                || self.session && self.has_adopted(id) && link.sender.credit(now) > 0
+                || self.session
+                    && (self.has_adopted(id) || link.measurement.is_on(now))
+                    && link.sender.credit(now) > 0
                 || twins && self.twins.has_for(id) && self.carries_backlog(id) && link.sender.credit(now) > 0;
             if ready { mask | 1 << id.0 } else { mask }
         })
@@ -65,6 +70,8 @@ impl Outbound {
             }
             if self.has_adopted(id) {
                 self.pull_adopted(now, id, sealing, train);
+            } else {
+                self.pull_padding(now, id, sealing, train);
             }
             if !self.queue.has_backlog() {
                 self.pull_twins(now, id, sealing, train);
@@ -74,6 +81,7 @@ impl Outbound {
             self.on_drained(now);
         } else if (!self.takes_backlog(now, id) || self.is_narrow(id))
             && !self.has_adopted(id)
+            && !self.is_measured(now, id)
             && let Some(link) = self.links[id.index()].as_deref_mut()
         {
             // What is left is not for it, or too long while its path is being measured.
@@ -93,7 +101,8 @@ impl Outbound {
     /// Nothing waits that any link may take.
     pub(super) fn on_idle(&mut self, now: Instant) {
         for (id, link) in (0..).map(LinkId).zip(&mut self.links) {
-            if let Some(link) = link.as_deref_mut().filter(|_| !self.queue.has_bound(id)) {
+            let used = |link: &Link| self.queue.has_bound(id) || link.measurement.is_on(now);
+            if let Some(link) = link.as_deref_mut().filter(|link| !used(link)) {
                 link.sender.on_app_limited(now);
             }
         }
@@ -112,8 +121,14 @@ impl Outbound {
         let Some((link, extra)) = self.link(id).zip(self.extra_delay(id, half_rtt)) else { return u64::MAX };
         let delay = half_rtt(link);
         let faster =
-            self.each().filter(|(other, link)| self.active & 1 << other.0 != 0 && half_rtt(link) < delay);
-        faster.filter_map(|(_, link)| Some(link.sender.prospect()?.bytes_in(extra))).sum()
+            |(other, link): &(LinkId, &Link)| self.active & 1 << other.0 != 0 && half_rtt(link) < delay;
+        let rates = || self.each().filter(faster).filter_map(|(_, link)| link.sender.prospect());
+        let sum: u64 = rates().map(Rate::bytes_per_second).sum();
+        let known = link.sender.rate().filter(|_| !link.sender.controller().is_searching());
+        if known.is_some_and(|rate| rate.bytes_per_second() < sum / WORTH_WAITING) {
+            return u64::MAX;
+        }
+        rates().map(|rate| rate.bytes_in(extra)).sum()
     }
 
     /// Whether the link takes packets of the present backlog.
@@ -285,8 +300,12 @@ impl Outbound {
     }
 
     fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
+        // By then the first copy's loss would have been noticed, and a third sent.
+        let in_time =
+            self.link(id).map_or(Duration::ZERO, |link| half_rtt(link) + link.sender.rtt().smoothed());
         let other = self.each().find(|(other, link)| {
             *other != id
+                && half_rtt(link) <= in_time
                 && self.carries_backlog(*other)
                 && !link.sender.controller().is_loss_based()
                 && kept.packet.len() as u64 <= self.carries(*other)
@@ -379,6 +398,11 @@ impl Outbound {
         let best = wide.or_else(|| active().map(|(_, link)| delay(link)).min())?;
         let link = self.link(id).filter(|_| self.active & 1 << id.0 != 0)?;
         Some(delay(link).saturating_sub(best))
+    }
+
+    /// What the link carries is being measured.
+    pub(super) fn is_measured(&self, now: Instant, id: LinkId) -> bool {
+        self.link(id).is_some_and(|link| link.measurement.is_on(now))
     }
 
     /// The link does not carry full packets, or is not known to yet.

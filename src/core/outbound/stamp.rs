@@ -93,7 +93,7 @@ impl<'a> Stamp<'a> {
             epoch: self.sealing.epoch,
             timestamp: self.now.micros24(),
             in_flight: self.in_flight,
-            // Only data and probes are acknowledged; the others leave no gaps in the numbers.
+            // Only data, probes and padding are acknowledged; the others leave no gaps in the numbers.
             sequence: link.sender.next_sequence() as u32,
             data_sequence,
             order,
