@@ -1,7 +1,8 @@
 //! Merging packets of one conversation into super-packets.
 
 use super::{
-    ACK, Cut, ECE, ESP, FIN, ICMPV6, PSH, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM, UDP_HEADER, VirtioHeader,
+    ACK, Cut, ECE, ESP, FIN, ICMPV6, PSH, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM, UDP_HEADER,
+    VirtioHeader,
 };
 use crate::core::checksum::{fold, pseudo, put, sum};
 
@@ -221,7 +222,8 @@ impl Slot {
         if !same_ip || shape.cut == Cut::Udp {
             return same_ip;
         }
-        let (held, new) = (&self.bytes[shape.transport..shape.payload], &packet[shape.transport..shape.payload]);
+        let (held, new) =
+            (&self.bytes[shape.transport..shape.payload], &packet[shape.transport..shape.payload]);
         // Acknowledgement, length of the header, flags but for those of the last, window, urgent pointer, options.
         sequence(packet, shape) == self.sequence
             && held[8..13] == new[8..13]

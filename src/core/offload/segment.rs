@@ -1,8 +1,6 @@
 //! Cutting what the kernel hands over into packets.
 
-use super::{
-    CWR, Cut, FIN, PSH, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM, UDP_HEADER, VirtioHeader,
-};
+use super::{CWR, Cut, FIN, PSH, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM, UDP_HEADER, VirtioHeader};
 use crate::core::checksum::{fold, pseudo, put, sum};
 
 /// The header contradicts the packet.
@@ -62,15 +60,16 @@ impl Segments {
             return Ok(whole);
         }
         let ip_header = ip_header_len(packet).ok_or(Malformed)?;
-        let transport =
-            if header.needs_checksum { usize::from(header.checksum_start) } else { ip_header };
+        let transport = if header.needs_checksum { usize::from(header.checksum_start) } else { ip_header };
         let offset = usize::from(header.checksum_offset);
         if transport < ip_header || transport > packet.len() {
             return Err(Malformed);
         }
         if header.cut == Cut::None {
             let fits = transport + offset + 2 <= packet.len();
-            return fits.then_some(Self { kind: Kind::Unsummed(offset), transport, ..whole }).ok_or(Malformed);
+            return fits
+                .then_some(Self { kind: Kind::Unsummed(offset), transport, ..whole })
+                .ok_or(Malformed);
         }
         let (kind, checksum) = match header.cut {
             Cut::Udp => (Kind::Udp, UDP_CHECKSUM),

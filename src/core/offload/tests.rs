@@ -270,7 +270,15 @@ fn what_was_not_asked_for_is_refused() {
 }
 
 fn plain(v6: bool, tcp: bool) -> Flow {
-    Flow { v6, tcp, port: 7, options: Vec::new(), may_fragment: false, sequence: u32::MAX - 5_000, id: 65_530 }
+    Flow {
+        v6,
+        tcp,
+        port: 7,
+        options: Vec::new(),
+        may_fragment: false,
+        sequence: u32::MAX - 5_000,
+        id: 65_530,
+    }
 }
 
 #[test]
@@ -345,8 +353,12 @@ fn a_super_packet_without_a_begun_checksum_is_summed_anew() {
 #[test]
 fn a_begun_checksum_is_completed_and_never_zero() {
     let whole = plain(true, false).packet(500, Oddity::None);
-    let header =
-        VirtioHeader { needs_checksum: true, checksum_start: 40, checksum_offset: 6, ..VirtioHeader::default() };
+    let header = VirtioHeader {
+        needs_checksum: true,
+        checksum_start: 40,
+        checksum_offset: 6,
+        ..VirtioHeader::default()
+    };
     let begun = |mut packet: Vec<u8>| {
         let partial = fold(pseudo(&packet, UDP, packet.len() - 40));
         packet[46..48].copy_from_slice(&partial.to_be_bytes());
