@@ -311,3 +311,114 @@ fn open(name: &str, mtu: u16, headed: bool) -> Result<tun::Device, tun::Error> {
     config.tun_name(name).mtu(mtu);
     tun::create(&config)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    /// Runs `test` with an interface in a network of its own; not at all without the right to make one.
+    fn with_tun(offload: bool, test: impl FnOnce(&Tun) + Send) {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                    return eprintln!("skipped: making a TUN interface needs root");
+                }
+                let tun = Tun::create("nctest0", 1_400, 2_048, offload).expect("an interface");
+                test(&tun);
+            });
+        });
+    }
+
+    fn bring_up() {
+        let up = Command::new("ip").args(["link", "set", "nctest0", "up"]).status().expect("ip runs");
+        assert!(up.success());
+    }
+
+    /// Packets that the interface gave to the system.
+    fn received() -> u64 {
+        let text = std::fs::read_to_string("/proc/thread-self/net/dev").expect("readable");
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("nctest0:")).expect("there");
+        line.split_whitespace().nth(1).and_then(|count| count.parse().ok()).expect("a number")
+    }
+
+    /// UDP from 10.0.0.1 to 10.0.0.2, the checksums right; `number` makes them differ.
+    fn datagram(number: u8) -> Vec<u8> {
+        let mut packet = vec![0; 128];
+        packet[..10].copy_from_slice(&[0x45, 0, 0, 128, 0, number, 0x40, 0, 64, 17]);
+        packet[12..28].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2, 0, 7, 0, 9, 0, 108, 0, 0]);
+        packet[28] = number;
+        let sum = |bytes: &[u8], start: u32| {
+            let mut total =
+                start + bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum::<u32>();
+            while total >> 16 != 0 {
+                total = (total & 0xffff) + (total >> 16);
+            }
+            (!(total as u16)).to_be_bytes()
+        };
+        let ip = sum(&packet[..20], 0);
+        packet[10..12].copy_from_slice(&ip);
+        let udp = sum(&packet[12..], 17 + 108);
+        packet[26..28].copy_from_slice(&udp);
+        packet
+    }
+
+    fn deliver(tun: &Tun, count: u8) {
+        let mut outlet = tun.outlet();
+        (0..count).for_each(|number| outlet.take(&datagram(number)));
+        outlet.flush();
+    }
+
+    #[test]
+    fn datagrams_of_one_conversation_are_written_together() {
+        with_tun(true, |tun| {
+            bring_up();
+            if !tun.offloads().contains(&"coalesced udp".to_owned()) {
+                return eprintln!("skipped: the kernel is too old");
+            }
+            let before = received();
+            deliver(tun, 10);
+            assert_eq!((received() - before, tun.undelivered()), (1, 0));
+        });
+        with_tun(false, |tun| {
+            bring_up();
+            assert_eq!(tun.offloads(), [""; 0]);
+            let before = received();
+            deliver(tun, 10);
+            assert_eq!((received() - before, tun.undelivered()), (10, 0));
+        });
+    }
+
+    #[test]
+    fn what_is_refused_together_goes_alone_and_is_not_tried_again() {
+        with_tun(true, |tun| {
+            bring_up();
+            let before = received();
+            let mut coalescer = Coalescer::new(true, true);
+            (0..10).for_each(|number| coalescer.push(&datagram(number), &mut |_| unreachable!()));
+            coalescer.flush(&mut |merged| {
+                // Headers longer than the packet: the kernel says EINVAL.
+                let header = VirtioHeader { header_len: u16::MAX, ..merged.header };
+                tun.write_merged(&Merged { header, ..merged });
+            });
+            assert_eq!((received() - before, tun.undelivered()), (10, 0));
+            assert!(!tun.offloads().contains(&"coalesced udp".to_owned()));
+            assert!(tun.offloads().contains(&"coalesced tcp".to_owned()));
+            deliver(tun, 10);
+            assert_eq!(received() - before, 20);
+        });
+    }
+
+    #[test]
+    fn an_interface_that_is_down_proves_nothing() {
+        with_tun(true, |tun| {
+            let offloads = tun.offloads();
+            deliver(tun, 10);
+            assert_eq!((tun.undelivered(), tun.offloads()), (10, offloads));
+        });
+    }
+}
