@@ -364,7 +364,7 @@ fn a_begun_checksum_is_completed_and_never_zero() {
         packet[46..48].copy_from_slice(&partial.to_be_bytes());
         packet
     };
-    assert_eq!(cut(&header, &begun(whole.clone())), [whole.clone()]);
+    assert_eq!(cut(&header, &begun(whole.clone())), std::slice::from_ref(&whole));
     // A payload that makes all words add up to all ones.
     let mut zero = whole;
     zero[48..50].fill(0);
