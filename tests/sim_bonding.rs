@@ -329,3 +329,28 @@ fn a_run_repeats_to_the_bit() {
     assert_eq!(run(18), run(18));
     assert_ne!(run(18), run(19));
 }
+
+/// A link that is too late to share a conversation takes whole ones, if there are several long ones.
+#[test]
+fn a_late_link_carries_whole_conversations() {
+    let late = Conditions::new(20.0, 320.0).jitter(20.0).loss(Loss::Random(0.005));
+    let setup = |seed| Setup::new(seed, [Conditions::new(40.0, 35.0), late.clone()]);
+    let mut steps = vec![Start];
+    steps.extend([const { Offer(Local, CUBIC) }; 8]);
+    steps.extend([
+        Run(s(5)),
+        Mark,
+        Run(s(10)),
+        Check(Carried(Local, 1), AtLeast(6.0)),
+        Check(ShareOfSum(Local), AtLeast(0.75)),
+        // The conversations go on over what is left.
+        Cut(1),
+        Run(s(4)),
+        Mark,
+        Run(s(4)),
+        Check(ShareOfBest(Local), AtLeast(0.9)),
+    ]);
+    play(setup(40), &steps);
+    let one = [Start, Offer(Local, CUBIC), Run(s(5)), Mark, Run(s(5)), Check(Carried(Local, 1), AtMost(0.1))];
+    play(setup(41), &one);
+}

@@ -129,6 +129,46 @@ fn a_port_in_use_is_said_and_tried_again() {
 }
 
 #[test]
+fn show_explains_how_late_links_are_and_why_one_carries_nothing() {
+    if !may_build_labs("show under load") {
+        return;
+    }
+    let links = [5.0, 25.0, 5.0].map(|delay| LinkSpec::mbit(10.0).delay_ms(delay));
+    let lab = Lab::new(&links).unwrap();
+    let options = PairOptions { link_lines: vec![(2, "Metric = 10".into())], ..PairOptions::default() };
+    let mut pair = Pair::start_connected(&lab, &options).unwrap();
+    pair.wait_all_up(LONG).unwrap();
+    let traffic = Traffic::with_streams(&lab, Family::V4, 4).unwrap();
+    traffic.run_until(Duration::from_secs(8));
+    let explained = |portal: &Portal| {
+        let (shown, text) = (portal.show().unwrap(), portal.show_text().unwrap());
+        println!("{text}");
+        let links = shown["links"].as_array().unwrap();
+        // On a busy machine what is read in one go adds to the delay.
+        let mut later: Vec<f64> =
+            links.iter().map(|link| link["delay_difference_ms"].as_f64().unwrap()).collect();
+        later.sort_by(f64::total_cmp);
+        assert!(later[1] < 5.0 && (15.0..25.0).contains(&later[2]), "{text}");
+        for share in ["sent_share", "received_share"] {
+            let sum: f64 = links.iter().map(|link| link[share].as_f64().unwrap()).sum();
+            assert!((sum - 1.0).abs() < 1e-6, "{text}");
+        }
+        // The remote portal numbers the links as they come in.
+        let standby = links.iter().find(|link| link["limit"] == "standby").expect(&text);
+        assert_eq!(standby["sent_share"], 0.0, "{text}");
+        assert!(text.contains("  reason: standby: metric 10 behind metric 0\n"), "{text}");
+        let bandwidths = links.iter().map(|link| link["bandwidth_bps"].as_f64().unwrap());
+        assert!(bandwidths.sum::<f64>() > 1e7, "{text}");
+        assert!(shown["queue"]["sojourn_p95_ms"].as_f64().is_some(), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    };
+    explained(pair.local().unwrap());
+    explained(pair.remote().unwrap());
+    drop(traffic);
+    pair.stop().unwrap();
+}
+
+#[test]
 fn sigterm_leaves_nothing() {
     if !may_build_labs("SIGTERM") {
         return;

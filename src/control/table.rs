@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::units::{bytes, duration, milliseconds, rate};
-use crate::core::snapshot::{Compression, Link, Queue, Session, Snapshot};
+use crate::core::snapshot::{Compression, Link, Queue, Resequencer, Session, Snapshot};
 
 /// Width of a terminal that nobody widened.
 const COLUMNS: usize = 80;
@@ -16,7 +16,12 @@ pub fn render(snapshot: &Snapshot) -> String {
     page.line("wire", &[format!("MTU {}", snapshot.mtu), format!("protection {}", snapshot.protection)]);
     page.line("offload", &offload(&snapshot.offload));
     page.line("session", &session(&snapshot.session));
-    page.line("queue", &queue(&snapshot.queue));
+    let (waiting, order) = (&snapshot.queue, &snapshot.resequencer);
+    page.line("queue", &queue(waiting));
+    page.line("queue time", &queue_time(waiting));
+    page.line("dropped", &dropped(waiting));
+    page.line("resequencer", &resequencer(order));
+    page.line("hold time", &hold_time(order));
     page.line("compressed", &compression(&snapshot.compression));
     page.line("discarded", &counts(&snapshot.discards));
     for link in &snapshot.links {
@@ -45,7 +50,56 @@ fn queue(queue: &Queue) -> Vec<String> {
         format!("{} of {}", bytes(queue.bytes), bytes(queue.limit_bytes)),
         format!("{} taken", queue.enqueued_packets),
         format!("{} dropped", queue.dropped_packets),
+        format!("{} marked", queue.marked_packets),
     ]
+}
+
+fn queue_time(queue: &Queue) -> Vec<String> {
+    percentiles(&[
+        ("p50", queue.sojourn_p50_ms),
+        ("p95", queue.sojourn_p95_ms),
+        ("max", queue.sojourn_max_ms),
+    ])
+}
+
+fn dropped(queue: &Queue) -> Vec<String> {
+    let reasons = [
+        (queue.delay_dropped_packets, "waited too long"),
+        (queue.overflowed_packets, "found no room"),
+        (queue.too_big_packets, "too big"),
+        (queue.superseded_acks, "acknowledgements superseded"),
+    ];
+    some(&reasons)
+}
+
+fn resequencer(order: &Resequencer) -> Vec<String> {
+    if order.ordered_packets == 0 {
+        return Vec::new();
+    }
+    let mut parts = vec![counted(order.ordered_packets, "packet")];
+    parts.push(format!("{} held", order.held_packets));
+    parts.push(format!("{} late", order.late_packets));
+    parts.push(format!("{} given up", order.given_up_packets));
+    parts
+}
+
+fn hold_time(order: &Resequencer) -> Vec<String> {
+    percentiles(&[
+        ("p50", order.hold_p50_ms),
+        ("p95", order.hold_p95_ms),
+        ("p99", order.hold_p99_ms),
+        ("max", order.hold_max_ms),
+    ])
+}
+
+fn percentiles(named: &[(&str, Option<f64>)]) -> Vec<String> {
+    named.iter().filter_map(|(name, ms)| Some(format!("{name} {}", milliseconds((*ms)?)))).collect()
+}
+
+/// The counts that are not zero.
+fn some(counts: &[(u64, &str)]) -> Vec<String> {
+    let seen = counts.iter().filter(|(count, _)| *count > 0);
+    seen.map(|(count, what)| format!("{count} {what}")).collect()
 }
 
 fn compression(compression: &Compression) -> Vec<String> {
@@ -73,9 +127,9 @@ struct Page {
 impl Page {
     fn link(&mut self, link: &Link) {
         self.head(&format!("link {}", link.number), &link.name);
-        let mut state = vec![format!("{} for {}", link.state, duration(link.since_seconds))];
-        state.extend(link.reason.clone());
-        self.line("state", &state);
+        self.line("state", &[format!("{} for {}", link.state, duration(link.since_seconds))]);
+        self.line("reason", &reason(link).into_iter().collect::<Vec<_>>());
+        self.line("spent", &spent(link));
 
         let mut kind = vec![link.method.to_uppercase()];
         kind.extend(link.interface.as_ref().map(|name| format!("interface {name}")));
@@ -90,7 +144,10 @@ impl Page {
         let mut rtt: Vec<String> = link.srtt_ms.map(milliseconds).into_iter().collect();
         rtt.extend(link.min_rtt_ms.map(|ms| format!("min {}", milliseconds(ms))));
         self.line("round trip", &rtt);
-        let mut rates: Vec<String> = Vec::new();
+        let later = link.delay_difference_ms.map(|ms| format!("+{} (received)", milliseconds(ms)));
+        self.line("one way", &later.into_iter().collect::<Vec<_>>());
+        let bandwidth = link.bandwidth_bps.map_or("not known".to_owned(), rate);
+        let mut rates = vec![format!("bandwidth {bandwidth}")];
         rates.extend(link.delivery_rate_bps.map(|bps| format!("{} delivered", rate(bps))));
         rates.extend(link.pacing_rate_bps.map(|bps| format!("{} paced", rate(bps))));
         self.line("rate", &rates);
@@ -104,11 +161,20 @@ impl Page {
             ],
         );
 
+        let share = |share: Option<f64>, what| share.map(|share| format!("{:.1} % of {what}", share * 100.0));
+        let shares = [share(link.sent_share, "data sent"), share(link.received_share, "data received")];
+        self.line("share", &shares.into_iter().flatten().collect::<Vec<_>>());
         let mut sent = vec![bytes(link.sent_bytes), counted(link.sent_packets, "datagram"), lost(link)];
         if link.spurious_losses > 0 {
             sent.push(format!("{} of them late", link.spurious_losses));
         }
         self.line("sent", &sent);
+        let again = [
+            (link.repairs_sent_packets, "sent"),
+            (link.repairs_caused_packets, "caused"),
+            (link.copies_sent_packets, "as copies"),
+        ];
+        self.line("repairs", &some(&again));
         let received = [bytes(link.received_bytes), counted(link.received_packets, "datagram")];
         self.line("received", &received);
         self.line("discarded", &counts(&link.discards));
@@ -139,6 +205,25 @@ impl Page {
         }
         self.text.push('\n');
     }
+}
+
+/// `standby: metric 10 behind metric 0`: what keeps it from carrying more.
+fn reason(link: &Link) -> Option<String> {
+    match (&link.limit, &link.reason) {
+        (Some(limit), Some(reason)) => Some(format!("{limit}: {reason}")),
+        (limit, reason) => limit.clone().or_else(|| reason.clone()),
+    }
+}
+
+/// Time in each state that it was in, in the order of a link's life.
+fn spent(link: &Link) -> Vec<String> {
+    let span = |seconds: f64| if seconds < 1.0 { milliseconds(seconds * 1e3) } else { duration(seconds) };
+    let states = ["init", "probing", "up", "suspect", "down"];
+    let times = states.iter().filter_map(|state| Some((state, *link.state_seconds.get(*state)?)));
+    times
+        .filter(|(_, seconds)| *seconds > 0.0)
+        .map(|(state, seconds)| format!("{state} {}", span(seconds)))
+        .collect()
 }
 
 fn lost(link: &Link) -> String {
@@ -173,8 +258,27 @@ mod tests {
                 limit_bytes: 1_572_864,
                 enqueued_packets: 120_345,
                 dropped_packets: 3,
+                delay_dropped_packets: 2,
+                overflowed_packets: 1,
+                too_big_packets: 0,
+                marked_packets: 4,
+                superseded_acks: 7,
+                sojourn_p50_ms: Some(4.1),
+                sojourn_p95_ms: Some(15.0),
+                sojourn_max_ms: Some(22.0),
             },
             compression: Compression { packets: 120_000, saved_bytes: 4_680_000 },
+            resequencer: Resequencer {
+                ordered_packets: 98_765,
+                held_packets: 4_321,
+                late_packets: 2,
+                given_up_packets: 5,
+                hold_p50_ms: Some(3.5),
+                hold_p95_ms: Some(22.5),
+                hold_p99_ms: Some(44.0),
+                hold_max_ms: Some(125.0),
+                ..Resequencer::default()
+            },
             discards: BTreeMap::from([("forged".into(), 2), ("replayed".into(), 0)]),
             links: vec![
                 Link {
@@ -187,6 +291,18 @@ mod tests {
                     remote: "[2001:db8::1]:9000".parse().ok(),
                     state: "up".into(),
                     since_seconds: 42.0,
+                    state_seconds: BTreeMap::from(
+                        [("probing", 0.081), ("up", 7970.0), ("suspect", 3.0), ("down", 0.0)]
+                            .map(|(state, seconds)| (state.into(), seconds)),
+                    ),
+                    limit: Some("application-limited".into()),
+                    reason: Some("there is nothing more to send".into()),
+                    delay_difference_ms: Some(12.3),
+                    sent_share: Some(0.483),
+                    received_share: Some(1.0),
+                    bandwidth_bps: Some(14_500_000.0),
+                    repairs_sent_packets: 12,
+                    repairs_caused_packets: 345,
                     congestion_control: "newreno".into(),
                     srtt_ms: Some(23.14),
                     min_rtt_ms: Some(20.0),
@@ -208,6 +324,7 @@ mod tests {
                     section: 2,
                     method: "tcp".into(),
                     state: "down".into(),
+                    limit: Some("down".into()),
                     reason: Some(
                         "the other portal reports that it has received nothing on this link since \
                          the interface wwan0 lost its address"
@@ -229,25 +346,36 @@ interface: nc0
   wire: MTU 1420, protection mac
   offload: tso4, tso6, uso, coalesced tcp
   session: established for 5 min 3 s, 1 handshake
-  queue: 12 packets, 16.2 KiB of 1.50 MiB, 120345 taken, 3 dropped
+  queue: 12 packets, 16.2 KiB of 1.50 MiB, 120345 taken, 3 dropped, 4 marked
+  queue time: p50 4.10 ms, p95 15.0 ms, max 22.0 ms
+  dropped: 2 waited too long, 1 found no room, 7 acknowledgements superseded
+  resequencer: 98765 packets, 4321 held, 2 late, 5 given up
+  hold time: p50 3.50 ms, p95 22.5 ms, p99 44.0 ms, max 125 ms
   compressed: 120000 packets, 4.46 MiB spared
   discarded: 2 forged
 
 link 1: dsl
   state: up for 42 s
+  reason: application-limited: there is nothing more to send
+  spent: probing 81.0 ms, up 2 h 12 min, suspect 3 s
   carrier: UDP, interface eth0, metric 0, [Peer] 1
   local: 192.0.2.1:9000
   remote: [2001:db8::1]:9000
   round trip: 23.1 ms, min 20.0 ms
-  rate: 12.3 Mbit/s delivered, 14.0 Mbit/s paced
+  one way: +12.3 ms (received)
+  rate: bandwidth 14.5 Mbit/s, 12.3 Mbit/s delivered, 14.0 Mbit/s paced
   window: 123 KiB, 4.00 KiB in flight, congestion control newreno
+  share: 48.3 % of data sent, 100.0 % of data received
   sent: 1.20 GiB, 1234567 datagrams, 12346 lost (1.00 %), 7 of them late
+  repairs: 12 sent, 345 caused
   received: 1.37 KiB, 1 datagram
 
 link 2: lte
-  state: down for 0 s, the other portal reports that it has received nothing on
-    this link since the interface wwan0 lost its address
+  state: down for 0 s
+  reason: down: the other portal reports that it has received nothing on this
+    link since the interface wwan0 lost its address
   carrier: TCP, metric 0, [Peer] 2
+  rate: bandwidth not known
   window: unlimited, 0 B in flight, congestion control kernel
   sent: 0 B, 0 datagrams, 0 lost (0.00 %)
   received: 0 B, 0 datagrams

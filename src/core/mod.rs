@@ -10,6 +10,7 @@ pub mod offload;
 pub mod outbound;
 pub mod packet;
 pub mod portal;
+pub mod recent;
 pub mod replay;
 pub mod rtt;
 pub mod session;

@@ -342,7 +342,7 @@ impl Portal {
                             if let Err(reason) = inbound.order(now, &fresh, &mut deliveries) {
                                 self.discard(arrival, reason);
                             }
-                            note(&mut heard, link, fresh.data_sequence, *len);
+                            note(&mut heard, link, &fresh, *len);
                         }
                         _ => news.push((fresh, *len)),
                     },
@@ -358,7 +358,7 @@ impl Portal {
         if !news.is_empty() {
             for (fresh, len) in &news {
                 match self.on_control(now, arrival, fresh) {
-                    Ok(link) => note(&mut heard, link, fresh.data_sequence, *len),
+                    Ok(link) => note(&mut heard, link, fresh, *len),
                     Err(reason) => self.discard(arrival, reason),
                 }
             }
@@ -424,13 +424,13 @@ impl Portal {
                 let joined = || self.inbound().link_of(fresh.header.link);
                 let link = fresh.link.or_else(joined).ok_or(Discard::UnknownLink)?;
                 let ack = Ack::read(fresh.body).ok_or(Discard::Malformed)?;
-                let srtt = {
+                let (srtt, spacing) = {
                     let mut outbound = self.outbound();
                     outbound.on_ack(now, link, &ack);
-                    outbound.srtt(link)
+                    (outbound.srtt(link), outbound.ack_spacing(link))
                 };
                 if let Some(srtt) = srtt {
-                    self.inbound().set_rtt(link, srtt);
+                    self.inbound().set_rtt(link, srtt, spacing);
                 }
                 Ok(link)
             }
@@ -737,6 +737,7 @@ impl Portal {
         };
         drop(room);
         self.outbound().snapshot(now, &mut snapshot);
+        self.inbound().snapshot(now, &mut snapshot);
         snapshot
     }
 
@@ -801,14 +802,17 @@ fn verify<'a>(ring: &Ring, datagram: &'a [u8]) -> Result<(u8, Verified<'a>), Dis
 }
 
 /// Adds a datagram to what was heard of its link. Mostly there is one link.
-fn note(heard: &mut Vec<Heard>, link: LinkId, data_sequence: u64, len: usize) {
+fn note(heard: &mut Vec<Heard>, link: LinkId, fresh: &Fresh<'_>, len: usize) {
+    let bytes = len as u64;
+    let data_bytes = if fresh.header.kind == Kind::Data { bytes } else { 0 };
     let known = heard.iter_mut().find(|known| known.link == link);
     let Some(known) = known else {
-        return heard.push(Heard { link, newest: data_sequence, datagrams: 1, bytes: len as u64 });
+        return heard.push(Heard { link, newest: fresh.data_sequence, datagrams: 1, bytes, data_bytes });
     };
-    known.newest = known.newest.max(data_sequence);
+    known.newest = known.newest.max(fresh.data_sequence);
     known.datagrams += 1;
-    known.bytes += len as u64;
+    known.bytes += bytes;
+    known.data_bytes += data_bytes;
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub const GRANULARITY: Duration = Duration::from_millis(1);
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(10);
 
 /// Longest an acknowledgement waits (as RFC 9000's default `max_ack_delay`) …
-const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
+pub const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
 /// … and shortest, unless it must go at once: bounds their rate to 1,000 a second.
 pub const MIN_ACK_DELAY: Duration = Duration::from_millis(1);
 

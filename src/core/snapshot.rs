@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub queue: Queue,
     /// What compressing inner headers spared.
     pub compression: Compression,
+    /// What came in and was put back in order.
+    pub resequencer: Resequencer,
     /// The next data sequence to be sent.
     pub data_sequence: u64,
     /// Datagrams that were no new part of the conversation, by reason (`replayed`, `forged`, …).
@@ -59,10 +61,27 @@ pub struct Queue {
     pub bytes: u64,
     /// Most bytes that may wait.
     pub limit_bytes: u64,
+    /// How long packets waited that left in the last 5 to 10 s: half of them not longer, ms. This and the other
+    /// percentiles may be an eighth too large; `None` if no packet left.
+    pub sojourn_p50_ms: Option<f64>,
+    /// The same of 95 %.
+    pub sojourn_p95_ms: Option<f64>,
+    /// The longest, exactly.
+    pub sojourn_max_ms: Option<f64>,
     /// Packets ever taken from the interface.
     pub enqueued_packets: u64,
-    /// Packets dropped because they could not be carried (too big, no room).
+    /// Packets dropped, for any of the following reasons.
     pub dropped_packets: u64,
+    /// Packets dropped because they had waited too long for too long (CoDel).
+    pub delay_dropped_packets: u64,
+    /// Packets dropped because the queue was full.
+    pub overflowed_packets: u64,
+    /// Packets sent back to their hosts because they were longer than what the links carry.
+    pub too_big_packets: u64,
+    /// Packets marked (ECN) instead of being dropped.
+    pub marked_packets: u64,
+    /// TCP acknowledgements left out because a later one of the same connection waited behind them.
+    pub superseded_acks: u64,
 }
 
 /// What compressing inner headers spared.
@@ -72,6 +91,30 @@ pub struct Compression {
     pub packets: u64,
     /// Bytes that this spared.
     pub saved_bytes: u64,
+}
+
+/// What came in and was put back in order, since the session with this run of the other portal began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Resequencer {
+    /// Packets that wait for those before them.
+    pub waiting_packets: u64,
+    /// Packets of conversations whose order is kept.
+    pub ordered_packets: u64,
+    /// Of these, had to wait.
+    pub held_packets: u64,
+    /// Of these, came when they had been given up.
+    pub late_packets: u64,
+    /// Packets that were given up.
+    pub given_up_packets: u64,
+    /// How long those waited that had to, of the last 5 to 10 s: half of them not longer, ms; see
+    /// [`Queue::sojourn_p50_ms`].
+    pub hold_p50_ms: Option<f64>,
+    /// The same of 95 %.
+    pub hold_p95_ms: Option<f64>,
+    /// The same of 99 %.
+    pub hold_p99_ms: Option<f64>,
+    /// The longest, exactly.
+    pub hold_max_ms: Option<f64>,
 }
 
 /// One link.
@@ -95,7 +138,13 @@ pub struct Link {
     pub state: String,
     /// Seconds since the state was entered.
     pub since_seconds: f64,
-    /// Why it is not up, or hardly used, in words.
+    /// Seconds spent in each state since the link was added.
+    pub state_seconds: BTreeMap<String, f64>,
+    /// What keeps it from carrying as much of what is sent as it could, in one word: its state unless that is `up`,
+    /// `trial`, `unfit`, `standby`, `too-late`, `later`, `narrow`, `searching`, `window-limited`,
+    /// `application-limited`. `None`: it carries what it can.
+    pub limit: Option<String>,
+    /// The same in more words.
     pub reason: Option<String>,
     /// Links of a lower metric are used first.
     pub metric: u32,
@@ -109,14 +158,24 @@ pub struct Link {
     pub srtt_ms: Option<f64>,
     /// Smallest recent round-trip time, milliseconds.
     pub min_rtt_ms: Option<f64>,
+    /// How much later than over the link that is first a datagram arrives here over this one, milliseconds: the
+    /// difference of the least one-way delays of the last seconds, of the receiving direction. Good to about 1 ms.
+    /// `None` if there are no two links to compare.
+    pub delay_difference_ms: Option<f64>,
     /// Congestion window, bytes; `None` when unlimited.
     pub cwnd_bytes: Option<u64>,
     /// Bytes sent and neither acknowledged nor lost.
     pub in_flight_bytes: u64,
+    /// What the path carries as far as congestion control knows, bits per second of datagram payload.
+    pub bandwidth_bps: Option<f64>,
     /// Most recent delivery rate, bits per second of datagram payload.
     pub delivery_rate_bps: Option<f64>,
     /// Pacing rate, bits per second; `None` when not paced.
     pub pacing_rate_bps: Option<f64>,
+    /// Its share, 0 to 1, of the bytes of data sent over all links in the last 10 s; `None` if none were.
+    pub sent_share: Option<f64>,
+    /// The same of those received.
+    pub received_share: Option<f64>,
     /// Datagrams sent.
     pub sent_packets: u64,
     /// Bytes of datagrams sent (UDP or TCP payload).
@@ -129,6 +188,13 @@ pub struct Link {
     pub lost_packets: u64,
     /// Datagrams declared lost that arrived after all.
     pub spurious_losses: u64,
+    /// Packets sent over this link that had been lost, or were in flight on a link that failed.
+    pub repairs_sent_packets: u64,
+    /// Packets of this link that had to be sent again, over whichever.
+    pub repairs_caused_packets: u64,
+    /// Packets sent over this link besides another: second copies of repairs, of the first packets of conversations
+    /// over lossy links, and of real-time packets.
+    pub copies_sent_packets: u64,
     /// Datagrams discarded that arrived on this link, by reason.
     pub discards: BTreeMap<String, u64>,
 }

@@ -176,6 +176,7 @@ impl Kept {
             interface: self.peer.interface.as_ref().map(ToString::to_string),
             local: state.open.first().and_then(|lease| self.keeper.engine.socket(lease.socket)?.local()),
             state: word.to_owned(),
+            limit: Some(word.to_owned()),
             reason: Some(reason),
             metric: self.peer.metric.into(),
             congestion_control: self.peer.congestion_control.name().to_owned(),

@@ -62,6 +62,9 @@ pub enum Step {
     Within(Duration, Measure, Bound),
     /// The portal says why there is no session, with these words.
     Trouble(End, &'static str),
+    /// An end says with this word what keeps a link from carrying more, and nothing with an empty one. Links have
+    /// the numbers of their paths if this end opens them.
+    Limit(End, usize, &'static str),
 }
 
 /// Something measured, since the last [`Step::Mark`] where it counts or averages.
@@ -119,6 +122,12 @@ pub enum Measure {
     Compressed(End),
     /// Bytes of inner packets that the hosts of this end got through, to each byte that it sent.
     Efficiency(End),
+    /// Share of a link, by its number from 0, of the data that an end sent lately.
+    SentShare(End, usize),
+    /// The same of what it received.
+    ReceivedShare(End, usize),
+    /// How much later than over the earliest link datagrams arrive at an end over this one, ms.
+    DelayDifference(End, usize),
     /// MTU of an end's interface.
     Mtu(End),
     /// Changes of it so far.
@@ -230,6 +239,18 @@ impl World {
                     return Err(format!("it says {trouble:?}"));
                 }
             }
+            Step::Limit(end, link, word) => {
+                let link = self.snapshot(*end).links.swap_remove(*link);
+                if link.limit.as_deref().unwrap_or_default() != *word {
+                    return Err(format!("it is {:?}: {:?}", link.limit, link.reason));
+                }
+                println!(
+                    "{:9.3} s  link {}: {word}: {:?}",
+                    self.now().as_nanos() as f64 / 1e9,
+                    link.number,
+                    link.reason
+                );
+            }
         }
         Ok(())
     }
@@ -292,6 +313,11 @@ impl World {
             Measure::Efficiency(from) => {
                 let paths = 0..self.net.paths.len();
                 self.goodput(from) / paths.map(|path| self.measure(Measure::Carried(from, path))).sum::<f64>()
+            }
+            Measure::SentShare(end, link) => self.snapshot(end).links[link].sent_share.unwrap_or(0.0),
+            Measure::ReceivedShare(end, link) => self.snapshot(end).links[link].received_share.unwrap_or(0.0),
+            Measure::DelayDifference(end, link) => {
+                self.snapshot(end).links[link].delay_difference_ms.unwrap_or(f64::NAN)
             }
             Measure::Mtu(end) => self.hosts[end as usize].portal.mtu().into(),
             Measure::MtuChanges(end) => {

@@ -5,6 +5,8 @@
 //! [`Fresh`] one that it gives; [`Inbound::take_acks`] and [`Inbound::take_report`] no earlier than
 //! [`Inbound::next_timeout`], the former after every batch too. A `now` never goes backwards.
 
+mod delay;
+mod describe;
 mod receiver;
 mod resequencer;
 
@@ -17,6 +19,7 @@ use super::replay::{Refused, ReplayWindow};
 use super::session::protection::Verified;
 use super::units::{Instant, LinkId, MAX_LINKS, expand32};
 use super::wire::{Ack, Header, Kind, flags};
+use delay::OneWayDelay;
 use receiver::Receiver;
 use resequencer::Resequencer;
 
@@ -46,6 +49,7 @@ pub struct Inbound {
 #[derive(Default)]
 struct PeerLink {
     receiver: Receiver,
+    delay: OneWayDelay,
     /// Our link that is the same.
     link: Option<LinkId>,
 }
@@ -108,6 +112,7 @@ impl Inbound {
             None => {}
         }
         self.resequencer.on_progress(now, &header, data_sequence);
+        peer_link.delay.on_received(now, header.timestamp);
         if tracked {
             peer_link.receiver.on_received(now, header.sequence, header.flags & flags::ACK_NOW != 0);
         }
@@ -164,11 +169,6 @@ impl Inbound {
         self.resequencer.buffers_out()
     }
 
-    /// What became of the packets that had to wait.
-    pub fn resequencing(&self) -> resequencer::Totals {
-        self.resequencer.totals()
-    }
-
     /// The peer's link `number` is our `link`.
     pub fn join(&mut self, number: u8, link: LinkId) {
         self.leave(link);
@@ -188,10 +188,10 @@ impl Inbound {
     }
 
     /// Tells a link's round-trip time, by which its acknowledgements are timed.
-    pub fn set_rtt(&mut self, link: LinkId, rtt: Duration) {
+    pub fn set_rtt(&mut self, link: LinkId, rtt: Duration, ack_spacing: Duration) {
         for (number, peer_link) in (0..).zip(&mut self.peer_links) {
             if peer_link.link == Some(link) {
-                peer_link.receiver.set_rtt(rtt);
+                peer_link.receiver.set_rtt(rtt, ack_spacing);
                 self.resequencer.set_rtt(number, rtt);
             }
         }

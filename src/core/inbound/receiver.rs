@@ -24,6 +24,9 @@ pub struct Receiver {
     unacknowledged: u32,
     due: Option<Instant>,
     delay: Duration,
+    /// When the last acknowledgement left, and the shortest time until the next.
+    told_at: Instant,
+    spacing: Duration,
 }
 
 impl Default for Receiver {
@@ -36,6 +39,8 @@ impl Default for Receiver {
             unacknowledged: 0,
             due: None,
             delay: ack_delay(INITIAL_RTT),
+            told_at: Instant::ZERO,
+            spacing: Duration::ZERO,
         }
     }
 }
@@ -70,13 +75,13 @@ impl Receiver {
             () if !in_order => MIN_ACK_DELAY,
             () => self.delay,
         };
-        let due = now + wait;
+        let due = if now_please { now } else { (now + wait).max(self.told_at + self.spacing) };
         self.due = Some(self.due.map_or(due, |at| at.min(due)));
     }
 
-    /// Sets the wait from the link's round-trip time.
-    pub fn set_rtt(&mut self, rtt: Duration) {
-        self.delay = ack_delay(rtt);
+    /// Sets the wait from the link's round-trip time, and the shortest time between two acknowledgements.
+    pub fn set_rtt(&mut self, rtt: Duration, spacing: Duration) {
+        (self.delay, self.spacing) = (ack_delay(rtt), spacing);
     }
 
     /// Low half of the largest number received.
@@ -92,7 +97,7 @@ impl Receiver {
     /// The acknowledgement, if it is due.
     pub fn take_ack(&mut self, now: Instant) -> Option<Ack> {
         self.due.take_if(|due| *due <= now)?;
-        self.unacknowledged = 0;
+        (self.unacknowledged, self.told_at) = (0, now);
         let largest = self.next - 1;
         let covered = (largest - self.told[0].min(largest)).clamp(1, HISTORY - 1).next_multiple_of(32);
         self.told.rotate_left(1);
@@ -153,7 +158,7 @@ mod tests {
     #[test]
     fn in_order_data_waits_an_eighth_of_the_rtt() {
         let mut receiver = Receiver::default();
-        receiver.set_rtt(Duration::from_millis(40));
+        receiver.set_rtt(Duration::from_millis(40), Duration::ZERO);
         receiver.on_received(at(10), 0, false);
         receiver.on_received(at(12), 1, false);
         assert_eq!(receiver.due(), Some(at(15)));

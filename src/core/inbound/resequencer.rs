@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use crate::core::headers::Arrived;
 use crate::core::packet::{Packet, Pool};
+use crate::core::recent::{Durations, Percentiles};
 use crate::core::units::{Instant, MAX_LINKS};
 use crate::core::wire::{BUCKETS, Header, POSITION_BITS, flags};
 
 /// A packet waits at least so long if there is no proof, on links of short round trips …
 const LEAST_CAP: Duration = Duration::from_millis(100);
 /// … and never longer than this.
-const MOST_CAP: Duration = Duration::from_millis(400);
+const MOST_CAP: Duration = Duration::from_millis(800);
 /// Added to the round trips of the repairs: acknowledgements and the queue's turn.
 const REPAIR_MARGIN: Duration = Duration::from_millis(15);
 /// Most positions that a bucket may be ahead: 100 ms at 1.5 Gbit/s.
@@ -39,14 +40,14 @@ pub enum Delivery<'a> {
 /// Sums for `show`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
+    /// Packets that have a place in their conversation.
+    pub ordered: u64,
     /// Packets that waited.
     pub held: u64,
     /// Packets that came after their turn had been given up.
     pub late: u64,
     /// Positions given up.
     pub skipped: u64,
-    /// Sum of the time that packets waited, nanoseconds.
-    pub waited_nanos: u64,
 }
 
 /// See the module.
@@ -57,6 +58,8 @@ pub struct Resequencer {
     links: [Progress; MAX_LINKS],
     pool: Pool,
     totals: Totals,
+    /// How long the packets that had to wait did so.
+    holds: Durations,
 }
 
 #[derive(Default)]
@@ -99,6 +102,7 @@ impl Resequencer {
             links: [Progress::default(); MAX_LINKS],
             pool: Pool::new(buffer_size, POOL / buffer_size.max(1)),
             totals: Totals::default(),
+            holds: Durations::default(),
         }
     }
 
@@ -140,6 +144,7 @@ impl Resequencer {
         let id = header.order.bucket;
         let bucket = &mut self.buckets[usize::from(id)];
         let ahead = header.order.position.wrapping_sub(bucket.next) % POSITIONS;
+        self.totals.ordered += u64::from(id != 0);
         if id == 0 || ahead >= POSITIONS / 2 {
             self.totals.late += u64::from(id != 0);
             return out.push(Delivery::Arrived(arrived));
@@ -242,7 +247,7 @@ impl Resequencer {
         for _ in 0..count {
             match bucket.waiting.pop_front().flatten() {
                 Some(waiting) => {
-                    self.totals.waited_nanos += now.since(waiting.arrived).as_nanos() as u64;
+                    self.holds.record(now, now.since(waiting.arrived));
                     out.push(Delivery::Held(waiting.packet));
                 }
                 None => self.totals.skipped += 1,
@@ -256,7 +261,7 @@ impl Resequencer {
     fn flush(&mut self, now: Instant, id: u16, out: &mut Vec<Delivery<'_>>) {
         let bucket = &mut self.buckets[usize::from(id)];
         while let Some(waiting) = bucket.waiting.pop_front_if(|first| first.is_some()).flatten() {
-            self.totals.waited_nanos += now.since(waiting.arrived).as_nanos() as u64;
+            self.holds.record(now, now.since(waiting.arrived));
             out.push(Delivery::Held(waiting.packet));
             bucket.next = (bucket.next + 1) % POSITIONS;
         }
@@ -274,6 +279,11 @@ impl Resequencer {
     /// Buffers that are not at home.
     pub fn buffers_out(&self) -> usize {
         self.pool.out()
+    }
+
+    /// How long the packets waited that were delivered in the last seconds, of those that had to.
+    pub fn holds(&self, now: Instant) -> Option<Percentiles> {
+        self.holds.percentiles(now)
     }
 
     /// Sums for `show`.

@@ -77,4 +77,6 @@ pub struct Heard {
     pub datagrams: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Bytes of those among them that carry data.
+    pub data_bytes: u64,
 }

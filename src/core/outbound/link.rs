@@ -1,6 +1,7 @@
 //! One link as this portal sees it: its life (`init → probing → up ⇄ suspect → down → probing`), what it
 //! has to say besides data, and its [`Sender`].
 
+mod account;
 mod damping;
 mod fitness;
 
@@ -10,12 +11,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::congestion::Algorithm;
+use super::event::Heard;
 use super::path_mtu::PathMtu;
 use super::sender::Sender;
 use crate::core::units::{Instant, Rate};
 use crate::core::wire::{Ack, Probe, Report};
 use damping::Damping;
-use fitness::{Fitness, Verdict};
+use fitness::Fitness;
+
+pub(super) use account::Account;
+pub(super) use fitness::Verdict;
 
 /// A suspect link that another can stand in for is down after this.
 const SUSPECT_FOR: Duration = Duration::from_millis(300);
@@ -86,6 +91,9 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub(super) const ALL: [Self; 5] = [Self::Init, Self::Probing, Self::Up, Self::Suspect, Self::Down];
+
     /// The name that people and programs see.
     pub const fn name(self) -> &'static str {
         match self {
@@ -149,6 +157,7 @@ pub(super) struct Link {
     pub(super) sent_bytes: u64,
     pub(super) received_packets: u64,
     pub(super) received_bytes: u64,
+    pub(super) account: Account,
 }
 
 impl Link {
@@ -189,6 +198,7 @@ impl Link {
             sent_bytes: 0,
             received_packets: 0,
             received_bytes: 0,
+            account: Account::default(),
         }
     }
 
@@ -227,7 +237,8 @@ impl Link {
         let stream = max_datagram == STREAM;
         let headers = if remote.is_some_and(|remote| remote.is_ipv6()) { V6_HEADERS } else { V4_HEADERS };
         self.path_mtu = if stream { PathMtu::stream() } else { PathMtu::new(max_datagram, headers) };
-        self.sender.set_max_datagram(if stream { ASSUMED_DATAGRAM } else { max_datagram }.into());
+        let (longest, headers) = if stream { (ASSUMED_DATAGRAM, 0) } else { (max_datagram, headers) };
+        self.sender.set_max_datagram(longest.into(), headers.into());
     }
 
     /// A session began: ask the peer for this link.
@@ -267,10 +278,11 @@ impl Link {
     }
 
     /// Authentic datagrams came in on it.
-    pub(super) fn on_received(&mut self, now: Instant, datagrams: u64, bytes: u64) {
+    pub(super) fn on_received(&mut self, now: Instant, heard: &Heard) {
         self.last_received = now;
-        self.received_packets += datagrams;
-        self.received_bytes += bytes;
+        self.received_packets += heard.datagrams;
+        self.received_bytes += heard.bytes;
+        self.account.received.add(now, heard.data_bytes);
     }
 
     /// Somebody says that the peer is not what it was: find out, if it has been silent. A lost link that
@@ -337,9 +349,14 @@ impl Link {
         if news { self.enter(now, State::Up, None) } else { None }
     }
 
+    /// What it is good for, by its losses.
+    pub(super) fn verdict(&self) -> Verdict {
+        self.fitness.verdict()
+    }
+
     /// It is known not to lose so much that it is of no use.
     pub(super) fn is_fit(&self) -> bool {
-        self.fitness.verdict() == Verdict::Fit
+        self.verdict() == Verdict::Fit
     }
 
     /// Judges it by what became of its datagrams. True if it became unfit, or fit.
@@ -588,6 +605,7 @@ impl Link {
             return None;
         }
         let lasted = now.since(std::mem::replace(&mut self.since, now));
+        self.account.on_left(from, lasted);
         self.stale_probe_id = self.probe_id;
         match to {
             State::Up => {

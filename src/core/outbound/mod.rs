@@ -9,12 +9,15 @@
 //!
 //! After each of these [`Outbound::take_events`] tells what an operator cares about.
 
+mod acks;
+mod adoption;
 mod codel;
 pub mod congestion;
 mod describe;
 mod event;
 mod flow;
 mod interface_mtu;
+mod limit;
 mod link;
 mod pacer;
 mod path_mtu;
@@ -34,16 +37,17 @@ use std::time::Duration;
 
 use super::headers::Compressor;
 use super::packet::{Packet, Pool};
-use super::snapshot;
+use super::rtt::MAX_ACK_DELAY;
 use super::units::{Instant, LinkId, MAX_LINKS, Rate};
 use super::wire::{Ack, HEADER_LEN, Probe};
+use adoption::Adoption;
 use codel::Tolerance;
 use flow::Classifier;
 use interface_mtu::InterfaceMtu;
 use link::{Change, Link};
 use queue::Queue;
 use redundancy::Allowance;
-use sender::Kept;
+use sender::{Kept, Sender};
 use twins::Twins;
 
 pub use event::{Event, Heard};
@@ -71,6 +75,10 @@ const MAX_REPAIRS: u8 = 2;
 const REPAIR_AGE: Duration = Duration::from_millis(100);
 /// Longest packet that counts as real-time: a telephone's have 60 to 300 bytes, a film's have more.
 const REALTIME_LEN: usize = 300;
+/// Acknowledgements may take this share of a link that is full: one of 100 Mbit/s down and 2 up must reach its 100.
+const ACK_SHARE: f64 = 0.02;
+/// Bytes of a usual one on the wire.
+const ACK_BYTES: u64 = 96;
 /// Links lose packets as long after the last repair.
 const REPAIRING: Duration = Duration::from_secs(1);
 /// Least CoDel interval (RFC 8289 §3.2) and target. The target is above the RFC's 5 ms, because a bucket's
@@ -127,6 +135,7 @@ pub struct Outbound {
     footer_len: usize,
     policy: Policy,
     allowance: Allowance,
+    adoption: Adoption,
     /// Links that may carry data now, a bit each.
     active: u16,
     /// Links that share the present backlog, a bit each.
@@ -172,6 +181,7 @@ impl Outbound {
             footer_len,
             policy: Policy::default(),
             allowance: Allowance::default(),
+            adoption: Adoption::default(),
             active: 0,
             striped: 0,
             dark_since: Some(now),
@@ -198,6 +208,9 @@ impl Outbound {
         packets: impl Iterator<Item = Packet>,
         too_big: &mut Vec<Packet>,
     ) {
+        if !self.has_backlog() {
+            self.on_idle(now);
+        }
         for mut packet in packets {
             if packet.len() > self.longest {
                 self.too_big += 1;
@@ -211,6 +224,7 @@ impl Outbound {
             self.queue.push(now, packet);
         }
         self.stripe();
+        self.adopt(now);
     }
 
     /// MTU of the interface, [`MIN_MTU`] or more.
@@ -381,7 +395,7 @@ impl Outbound {
     pub fn on_received(&mut self, now: Instant, socket: SocketId, source: SocketAddr, heard: &Heard) {
         let id = heard.link;
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-        link.on_received(now, heard.datagrams, heard.bytes);
+        link.on_received(now, heard);
         if heard.newest < link.newest {
             return;
         }
@@ -459,6 +473,14 @@ impl Outbound {
         }
     }
 
+    /// Shortest time between two acknowledgements on the link, so that they take at most [`ACK_SHARE`] of what it
+    /// carries. A link with room to spare needs none.
+    pub fn ack_spacing(&self, id: LinkId) -> Duration {
+        let full = self.link(id).map(|link| &link.sender).filter(|sender| !sender.is_app_limited());
+        let rate = full.and_then(Sender::rate).map(|rate| rate.scaled(ACK_SHARE));
+        rate.map_or(Duration::ZERO, |rate| rate.duration_of(ACK_BYTES)).min(MAX_ACK_DELAY)
+    }
+
     /// The link's smoothed round-trip time, once measured.
     pub fn srtt(&self, id: LinkId) -> Option<Duration> {
         self.link(id).map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured()).map(|rtt| rtt.smoothed())
@@ -470,8 +492,11 @@ impl Outbound {
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let waiting = (self.has_backlog() || !self.twins.is_empty()) && self.session;
         let links = self.each().filter_map(|(id, link)| {
-            let paced =
-                if waiting && self.active & 1 << id.0 != 0 { link.sender.paced_until(now) } else { None };
+            let paced = if (waiting || self.session && self.has_adopted(id)) && self.active & 1 << id.0 != 0 {
+                link.sender.paced_until(now)
+            } else {
+                None
+            };
             [link.next_timeout(self.has_stand_in(id)), paced].into_iter().flatten().min()
         });
         [links.min(), self.twins.next_expiry(), self.mtu.next_timeout()].into_iter().flatten().min()
@@ -529,23 +554,6 @@ impl Outbound {
     /// Bytes that wait in the queue, and how many may.
     pub fn queued(&self) -> (u64, u64) {
         (self.queue.bytes(), self.queue.limit())
-    }
-
-    /// Fills the parts of a snapshot that are known here.
-    pub fn snapshot(&self, now: Instant, into: &mut snapshot::Snapshot) {
-        into.mtu = self.mtu().into();
-        into.data_sequence = self.data_sequence;
-        into.queue = snapshot::Queue {
-            packets: self.queue.packets() as u64,
-            bytes: self.queue.bytes(),
-            limit_bytes: self.queue.limit(),
-            enqueued_packets: self.queue.totals().enqueued,
-            dropped_packets: self.too_big + self.queue.totals().dropped + self.queue.totals().overflowed,
-        };
-        let compressed = self.compressor.totals();
-        into.compression =
-            snapshot::Compression { packets: compressed.packets, saved_bytes: compressed.saved_bytes };
-        into.links = self.each().map(|(id, link)| describe::link(now, id, link)).collect();
     }
 
     /// Something waits that pacing holds back.
@@ -615,6 +623,8 @@ impl Outbound {
         self.active = usable()
             .filter(|(_, link)| Some(link.metric()) == lowest)
             .fold(0, |mask, (id, _)| mask | 1 << id.0);
+        let idle = (0..MAX_LINKS as u8).map(LinkId).filter(|id| self.active & 1 << id.0 == 0);
+        idle.for_each(|id| self.queue.unbind(id));
         self.fit(now);
         self.drop_stranded_copies();
         self.dark_since = if up { None } else { self.dark_since.or(Some(now)) };
@@ -685,6 +695,7 @@ impl Outbound {
                 self.queue.give_back(kept.packet);
                 continue;
             }
+            link.account.repairs_caused += 1;
             if failed {
                 self.handed_over.push_back(kept);
             } else {
@@ -698,13 +709,26 @@ impl Outbound {
     fn tune_queue(&mut self, now: Instant) {
         let rates = self.each().filter_map(|(_, link)| link.sender.rate());
         let held: u64 = rates.map(|rate| rate.bytes_in(QUEUE_TIME)).sum();
-        let searching = self.active_links().any(|link| link.sender.controller().is_searching());
+        let prompt = self.each().filter(|(id, _)| self.carries_backlog(*id)).map(|(_, link)| &link.sender);
+        let searches = |sender: &Sender| sender.controller().is_searching();
+        let (searching, slowest) = prompt.fold((false, Duration::ZERO), |(searching, slowest), sender| {
+            let rtt = if sender.rtt().is_measured() { sender.rtt().smoothed() } else { Duration::ZERO };
+            (searching || searches(sender), slowest.max(rtt))
+        });
         let least = if searching { QUEUE_SEARCHING } else { QUEUE_MIN };
         self.queue.set_limit(held.clamp(least, QUEUE_MAX));
-        let slowest = self.slowest_srtt();
+        // A sender's acknowledgements stand still while a hole waits for its repair.
+        let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
+        let tolerance = |srtt: Duration, windows: f64| {
+            let target = srtt.mul_f64(windows).min(MAX_TARGET.max(srtt / 2)).max(MIN_TARGET);
+            let interval = (srtt * 3 / 2 + target).max(MIN_INTERVAL);
+            let stall = if repairing { srtt * 3 / 2 } else { Duration::ZERO };
+            Tolerance { target: target + stall, interval: interval + stall }
+        };
+        let bound = tolerance(self.slowest_srtt(), 0.5);
         if searching {
             let tolerance = Tolerance { target: SEARCHING_TARGET, interval: SEARCHING_TARGET };
-            return self.queue.set_tolerance(tolerance);
+            return self.queue.set_tolerance(tolerance, bound);
         }
         // A sender that halves its rate or so must not leave the links idle: cubic's 0.7 needs 0.43 round trips
         // of all links, those among them that will be back in a moment.
@@ -712,12 +736,7 @@ impl Outbound {
         let absent: u64 = absent.map(Rate::bytes_per_second).sum();
         let present = self.active_rate().bytes_per_second().max(1);
         let windows = 0.5 + (1.5 * absent as f64 / present as f64).min(100.0);
-        let target = slowest.mul_f64(windows).min(MAX_TARGET.max(slowest / 2)).max(MIN_TARGET);
-        let interval = (slowest * 3 / 2 + target).max(MIN_INTERVAL);
-        // Nor one whose acknowledgements stand still while a hole waits for its repair.
-        let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
-        let stall = if repairing { slowest * 3 / 2 } else { Duration::ZERO };
-        self.queue.set_tolerance(Tolerance { target: target + stall, interval: interval + stall });
+        self.queue.set_tolerance(tolerance(slowest, windows), bound);
     }
 
     /// What the links that carry data are believed to carry in all.

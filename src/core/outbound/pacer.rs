@@ -30,6 +30,11 @@ impl Pacer {
         now >= self.next
     }
 
+    /// Whether nothing left although it could, for longer than what is caught up with.
+    pub fn idles(&self, now: Instant) -> bool {
+        now >= self.next + CATCH_UP
+    }
+
     /// When the next train may leave.
     pub fn next(&self) -> Instant {
         self.next

@@ -2,15 +2,18 @@
 //!
 //! Each conversation has a bucket of its own. A bucket that was empty a moment ago is *sparse* and goes
 //! first; buckets with a backlog take turns. CoDel drops from, or marks, a bucket whose packets wait too
-//! long. Over the limit, the fattest bucket loses packets.
+//! long. Over the limit, the fattest bucket loses packets. A bucket may be bound to one link: then only that takes
+//! from it, see `adoption`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::acks;
 use super::codel::{Codel, Tolerance};
 use crate::core::ecn;
 use crate::core::packet::{Packet, Pool};
-use crate::core::units::Instant;
+use crate::core::recent::{Durations, Percentiles};
+use crate::core::units::{Instant, LinkId, MAX_LINKS};
 use crate::core::wire::BUCKETS;
 
 /// Bytes of a bucket's turn: one full packet (RFC 8290 §4.1.1).
@@ -18,6 +21,10 @@ const QUANTUM: i64 = 1514;
 
 /// Conversations whose first packet is too long for a link that are passed over to find one that is not.
 const MAX_SKIPPED: usize = 64;
+/// A conversation that was silent for so long begins anew: what was known of it is forgotten.
+const IDLE: Duration = Duration::from_secs(1);
+/// A conversation that has sent so many bytes without being silent is a long one: few pages or pictures are.
+const LONG: u64 = 256 << 10;
 
 /// Packets wait here until a link pulls them.
 ///
@@ -26,12 +33,18 @@ pub struct Queue {
     buckets: Box<[Bucket]>,
     sparse: VecDeque<u16>,
     backlogged: VecDeque<u16>,
+    /// Those with packets among the buckets bound to each link.
+    bound: [VecDeque<u16>; MAX_LINKS],
     packets: usize,
     bytes: u64,
     limit: u64,
     tolerance: Tolerance,
+    /// Of the bound ones.
+    bound_tolerance: Tolerance,
     pool: Pool,
     totals: Totals,
+    /// How long the packets that left had waited.
+    sojourns: Durations,
 }
 
 /// Sums for `show`.
@@ -45,6 +58,8 @@ pub struct Totals {
     pub marked: u64,
     /// Dropped because the queue was full.
     pub overflowed: u64,
+    /// TCP acknowledgements left out for a later one.
+    pub superseded: u64,
 }
 
 #[derive(Default)]
@@ -54,6 +69,11 @@ struct Bucket {
     deficit: i64,
     list: List,
     codel: Codel,
+    /// The only link that takes from it.
+    home: Option<LinkId>,
+    /// Bytes taken since it was last silent.
+    taken: u64,
+    last: Instant,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -62,21 +82,26 @@ enum List {
     None,
     Sparse,
     Backlogged,
+    Bound(LinkId),
 }
 
 impl Queue {
     /// A queue over `pool` that holds at most `limit` bytes.
     pub fn new(pool: Pool, limit: u64) -> Self {
+        let tolerance = Tolerance { target: Duration::from_millis(20), interval: Duration::from_millis(100) };
         Self {
             buckets: std::iter::repeat_with(Bucket::default).take(BUCKETS.into()).collect(),
             sparse: VecDeque::new(),
             backlogged: VecDeque::new(),
+            bound: Default::default(),
             packets: 0,
             bytes: 0,
             limit,
-            tolerance: Tolerance { target: Duration::from_millis(20), interval: Duration::from_millis(100) },
+            tolerance,
+            bound_tolerance: tolerance,
             pool,
             totals: Totals::default(),
+            sojourns: Durations::default(),
         }
     }
 
@@ -109,23 +134,44 @@ impl Queue {
         packet.queued = now;
         let (id, len) = (packet.bucket, packet.len() as u64);
         let bucket = &mut self.buckets[usize::from(id)];
+        if now.since(bucket.last) > IDLE {
+            (bucket.home, bucket.taken) = (None, 0);
+        }
+        bucket.last = now;
+        if let Some(last) = bucket.packets.back_mut()
+            && acks::supersedes(packet.bytes(), last.bytes())
+        {
+            // It takes the place in line, too.
+            packet.queued = last.queued;
+            let old = std::mem::replace(last, packet);
+            bucket.bytes = bucket.bytes + len - old.len() as u64;
+            self.bytes = self.bytes + len - old.len() as u64;
+            self.totals.enqueued += 1;
+            self.totals.superseded += 1;
+            return self.pool.put(old);
+        }
         bucket.packets.push_back(packet);
         bucket.bytes += len;
         self.packets += 1;
         self.bytes += len;
         self.totals.enqueued += 1;
         if bucket.list == List::None {
-            (bucket.list, bucket.deficit) = (List::Sparse, QUANTUM);
-            self.sparse.push_back(id);
+            let list = bucket.home.map_or(List::Sparse, List::Bound);
+            (bucket.list, bucket.deficit) = (list, QUANTUM);
+            self.list(list).push_back(id);
         }
         while self.bytes > self.limit {
             self.drop_from_fattest();
         }
     }
 
+    /// The buckets with packets.
+    fn waiting(&self) -> impl Iterator<Item = &u16> {
+        self.sparse.iter().chain(&self.backlogged).chain(self.bound.iter().flatten())
+    }
+
     fn drop_from_fattest(&mut self) {
-        let active = self.sparse.iter().chain(&self.backlogged);
-        let fattest = active.max_by_key(|id| self.buckets[usize::from(**id)].bytes).copied();
+        let fattest = self.waiting().max_by_key(|id| self.buckets[usize::from(**id)].bytes).copied();
         if let Some(packet) = fattest.and_then(|id| self.take(id)) {
             self.totals.overflowed += 1;
             self.pool.put(packet);
@@ -144,7 +190,7 @@ impl Queue {
 
     /// Moves the packets of more than `longest` bytes to `out`.
     pub fn remove_longer_than(&mut self, longest: usize, out: &mut Vec<Packet>) {
-        for id in self.sparse.iter().chain(&self.backlogged) {
+        for id in self.sparse.iter().chain(&self.backlogged).chain(self.bound.iter().flatten()) {
             let bucket = &mut self.buckets[usize::from(*id)];
             for _ in 0..bucket.packets.len() {
                 let Some(packet) = bucket.packets.pop_front() else { break };
@@ -168,6 +214,58 @@ impl Queue {
     /// Whether a backlogged conversation waits.
     pub fn has_backlog(&self) -> bool {
         !self.backlogged.is_empty()
+    }
+
+    /// Whether a conversation that is bound to the link waits.
+    pub fn has_bound(&self, link: LinkId) -> bool {
+        !self.bound[link.index()].is_empty()
+    }
+
+    /// The next packet of those conversations that has at most `longest` bytes, if it has at most `room`.
+    pub fn pop_bound(&mut self, now: Instant, link: LinkId, room: u64, longest: u64) -> Option<Packet> {
+        self.pop(now, room, longest, List::Bound(link))
+    }
+
+    /// The only link that takes from the bucket.
+    pub fn home(&self, id: u16) -> Option<LinkId> {
+        self.buckets[usize::from(id)].home
+    }
+
+    /// Long conversations that are bound to the link.
+    pub fn residents(&self, now: Instant, link: LinkId) -> usize {
+        let lives = |bucket: &&Bucket| bucket.home == Some(link) && now.since(bucket.last) <= IDLE;
+        self.buckets.iter().filter(lives).count()
+    }
+
+    /// Long conversations that wait and are bound to no link.
+    pub fn long_backlogged(&self) -> usize {
+        self.backlogged.iter().filter(|id| self.is_long(**id)).count()
+    }
+
+    /// Binds the youngest of these to a link.
+    pub fn bind_one(&mut self, link: LinkId) {
+        let candidates = self.backlogged.iter().enumerate().filter(|(_, id)| self.is_long(**id));
+        let youngest = candidates.min_by_key(|(_, id)| self.buckets[usize::from(**id)].taken);
+        let Some(id) = youngest.map(|(at, _)| at).and_then(|at| self.backlogged.remove(at)) else { return };
+        let bucket = &mut self.buckets[usize::from(id)];
+        (bucket.home, bucket.list) = (Some(link), List::Bound(link));
+        self.bound[link.index()].push_back(id);
+    }
+
+    /// From now on all links take from the conversations that were bound to this one.
+    pub fn unbind(&mut self, link: LinkId) {
+        for bucket in self.buckets.iter_mut().filter(|bucket| bucket.home == Some(link)) {
+            bucket.home = None;
+        }
+        for id in std::mem::take(&mut self.bound[link.index()]) {
+            self.buckets[usize::from(id)].list = List::Backlogged;
+            self.backlogged.push_back(id);
+        }
+    }
+
+    fn is_long(&self, id: u16) -> bool {
+        let bucket = &self.buckets[usize::from(id)];
+        bucket.taken >= LONG && !bucket.packets.is_empty()
     }
 
     /// The next packet of the sparse conversations that has at most `longest` bytes, if it has at most `room`.
@@ -195,7 +293,7 @@ impl Queue {
             }
             if bucket.deficit <= 0 {
                 self.list(from).remove(at);
-                self.append_backlogged(id);
+                self.append(id);
                 continue;
             }
             match self.dequeue(now, id, room.min(longest)) {
@@ -216,20 +314,26 @@ impl Queue {
     }
 
     fn list(&mut self, list: List) -> &mut VecDeque<u16> {
-        if list == List::Sparse { &mut self.sparse } else { &mut self.backlogged }
+        match list {
+            List::Sparse => &mut self.sparse,
+            List::Bound(link) => &mut self.bound[link.index()],
+            List::None | List::Backlogged => &mut self.backlogged,
+        }
     }
 
-    fn append_backlogged(&mut self, id: u16) {
+    /// Lets a bucket wait for its next turn.
+    fn append(&mut self, id: u16) {
         let bucket = &mut self.buckets[usize::from(id)];
         bucket.deficit += QUANTUM;
-        bucket.list = List::Backlogged;
-        self.backlogged.push_back(id);
+        bucket.list = bucket.home.map_or(List::Backlogged, List::Bound);
+        let list = bucket.list;
+        self.list(list).push_back(id);
     }
 
     fn dequeue(&mut self, now: Instant, id: u16, room: u64) -> Dequeued {
         loop {
-            let tolerance = self.tolerance;
             let bucket = &mut self.buckets[usize::from(id)];
+            let tolerance = if bucket.home.is_some() { self.bound_tolerance } else { self.tolerance };
             let Some(head) = bucket.packets.front() else { return Dequeued::Empty };
             if head.len() as u64 > room {
                 return Dequeued::NoRoom;
@@ -246,7 +350,10 @@ impl Queue {
                     continue;
                 }
             }
-            self.buckets[usize::from(id)].deficit -= packet.len() as i64;
+            let bucket = &mut self.buckets[usize::from(id)];
+            bucket.deficit -= packet.len() as i64;
+            bucket.taken += packet.len() as u64;
+            self.sojourns.record(now, waited);
             return Dequeued::Packet(packet);
         }
     }
@@ -267,6 +374,12 @@ impl Queue {
         self.packets
     }
 
+    /// Bytes waiting that any link may take.
+    pub fn free_bytes(&self) -> u64 {
+        let bound = self.bound.iter().flatten().map(|id| self.buckets[usize::from(*id)].bytes);
+        self.bytes - bound.sum::<u64>()
+    }
+
     /// Bytes waiting.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -282,9 +395,14 @@ impl Queue {
         self.limit = limit;
     }
 
-    /// Sets how long packets may wait.
-    pub fn set_tolerance(&mut self, tolerance: Tolerance) {
-        self.tolerance = tolerance;
+    /// Sets how long packets may wait, and those of bound conversations.
+    pub fn set_tolerance(&mut self, tolerance: Tolerance, bound: Tolerance) {
+        (self.tolerance, self.bound_tolerance) = (tolerance, bound);
+    }
+
+    /// How long the packets waited that left in the last seconds, for `show`.
+    pub fn sojourns(&self, now: Instant) -> Option<Percentiles> {
+        self.sojourns.percentiles(now)
     }
 
     /// Sums for `show`.

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::link::{Link, State};
+use super::link::{Account, Link, State};
 use super::sender::Kept;
 use super::stamp::Stamp;
 use super::train::{Sealing, Train};
@@ -22,9 +22,9 @@ use crate::core::units::{Instant, LinkId, MAX_LINKS};
 use crate::core::wire::{HEADER_LEN, Kind, Order, PATH_REPLY_LEN, POSITION_BITS, PROBE_LEN, flags};
 
 /// A link is as good as the best for what is urgent if it brings it there within this.
-const AS_GOOD: Duration = Duration::from_millis(2);
+pub(super) const AS_GOOD: Duration = Duration::from_millis(2);
 /// A link that much later than the best carries nothing that must be put in order: it could not be waited for.
-const MAX_REORDER_DELAY: Duration = Duration::from_millis(90);
+pub(super) const MAX_REORDER_DELAY: Duration = Duration::from_millis(90);
 
 impl Outbound {
     /// Links that have something to send now, a bit each.
@@ -38,6 +38,7 @@ impl Outbound {
                 || copy && link.sender.urgent_credit() > 0
                 || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
                 || backlog && self.takes_backlog(now, id) && link.sender.credit(now) > 0
+                || self.session && self.has_adopted(id) && link.sender.credit(now) > 0
                 || twins && self.twins.has_for(id) && self.carries_backlog(id) && link.sender.credit(now) > 0;
             if ready { mask | 1 << id.0 } else { mask }
         })
@@ -62,32 +63,46 @@ impl Outbound {
             if self.takes_backlog(now, id) {
                 self.pull_backlog(now, id, sealing, train);
             }
+            if self.has_adopted(id) {
+                self.pull_adopted(now, id, sealing, train);
+            }
             if !self.queue.has_backlog() {
                 self.pull_twins(now, id, sealing, train);
             }
         }
         if !self.has_backlog() {
-            self.on_drained();
+            self.on_drained(now);
         } else if (!self.takes_backlog(now, id) || self.is_narrow(id))
+            && !self.has_adopted(id)
             && let Some(link) = self.links[id.index()].as_deref_mut()
         {
             // What is left is not for it, or too long while its path is being measured.
-            link.sender.on_app_limited();
+            link.sender.on_app_limited(now);
         }
         (train.socket, train.remote) = self.link(id).map_or((None, None), |link| (link.socket, link.remote));
         !train.is_empty()
     }
 
     /// The backlog is gone: the links' rates are not seen any more, and the later ones are not needed.
-    fn on_drained(&mut self) {
+    fn on_drained(&mut self, now: Instant) {
         self.striped = 0;
-        self.links.iter_mut().flatten().for_each(|link| link.sender.on_app_limited());
+        self.adoption.on_drained();
+        self.on_idle(now);
+    }
+
+    /// Nothing waits that any link may take.
+    pub(super) fn on_idle(&mut self, now: Instant) {
+        for (id, link) in (0..).map(LinkId).zip(&mut self.links) {
+            if let Some(link) = link.as_deref_mut().filter(|_| !self.queue.has_bound(id)) {
+                link.sender.on_app_limited(now);
+            }
+        }
     }
 
     /// Lets later links share the backlog once it is so long that its end would not arrive earlier over the
     /// faster ones alone; they then go on until it is gone.
     pub(super) fn stripe(&mut self) {
-        let backlog = self.queue.bytes();
+        let backlog = self.queue.free_bytes();
         let needed = (0..MAX_LINKS as u8).map(LinkId).filter(|id| backlog > self.faster_brings(*id));
         self.striped |= needed.fold(0, |mask, id| mask | 1 << id.0);
     }
@@ -102,7 +117,7 @@ impl Outbound {
     }
 
     /// Whether the link takes packets of the present backlog.
-    fn is_striped(&self, id: LinkId) -> bool {
+    pub(super) fn is_striped(&self, id: LinkId) -> bool {
         let extra = self.extra_delay(id, half_rtt);
         extra.is_some_and(|extra| {
             extra <= AS_GOOD || extra <= MAX_REORDER_DELAY && self.striped & 1 << id.0 != 0
@@ -125,6 +140,7 @@ impl Outbound {
         if let Some(ack) = link.ack.take() {
             let body = stamp.control(train, link, Kind::Ack, 0, ack.wire_len());
             ack.write(body);
+            link.sender.on_unacknowledged(now, HEADER_LEN + ack.wire_len() + sealing.footer_len);
         }
         if let Some(report) = link.report.take() {
             report.write(stamp.control(train, link, Kind::Report, 0, report.wire_len()));
@@ -174,26 +190,25 @@ impl Outbound {
             else {
                 return;
             };
-            self.put_again(now, id, sealing, train, copy);
+            self.put_again(now, id, sealing, train, copy, |account| account.copies_sent += 1);
         }
     }
 
     fn pull_backlog(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
-        let Some(credit) = self.link(id).map(|link| link.sender.credit(now)) else { return };
-        let mut spent = 0;
+        let Some(sender) = self.link(id).map(|link| &link.sender) else { return };
+        let (credit, before) = (sender.credit(now), sender.in_flight());
         // What overflows ends within a train.
         while self.takes_backlog(now, id) {
-            let left = |_: &Link| credit.saturating_sub(spent);
+            let left = |link: &Link| credit.saturating_sub(link.sender.in_flight().saturating_sub(before));
             let Some(room) = self.room(id, sealing, train, left) else { return };
             let longest = self.carries(id);
             let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
             if let Some(kept) = self.handed_over.pop_front_if(fits) {
-                spent += (HEADER_LEN + kept.packet.len() + sealing.footer_len) as u64;
-                self.put_again(now, id, sealing, train, kept);
+                self.put_again(now, id, sealing, train, kept, |account| account.repairs_sent += 1);
                 continue;
             }
             let Some(packet) = self.queue.pop_backlogged(now, room, longest) else { return };
-            spent += self.send(now, id, sealing, train, packet) as u64;
+            self.send(now, id, sealing, train, packet);
         }
     }
 
@@ -205,18 +220,19 @@ impl Outbound {
         while let Some(room) = self.room(id, sealing, train, |link| link.sender.credit(now))
             && let Some(kept) = self.twins.take(id, room.min(self.carries(id)))
         {
-            let in_flight = self.in_flight_mask();
+            let in_flight = self.in_flight_mask(kept.order.bucket);
             let Some(link) = self.links[id.index()].as_deref_mut() else { return };
             let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
             let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
             stamp.data_again(train, link, &kept);
             link.sender.on_sent(now, bytes, None);
+            link.account.copies_sent += 1;
             self.queue.give_back(kept.packet);
         }
     }
 
     /// Longest packet that credit and train have room for, if it goes in full; `None` if not even a small one.
-    fn room(
+    pub(super) fn room(
         &self,
         id: LinkId,
         sealing: Sealing,
@@ -228,17 +244,17 @@ impl Outbound {
         credit.checked_sub(overhead).filter(|room| *room > 0)
     }
 
-    /// Sends a packet for the first time; gives the bytes of its datagram.
-    fn send(
+    /// Sends a packet for the first time.
+    pub(super) fn send(
         &mut self,
         now: Instant,
         id: LinkId,
         sealing: Sealing,
         train: &mut Train,
         packet: Packet,
-    ) -> usize {
-        let in_flight = self.in_flight_mask();
-        let Some(link) = self.links[id.index()].as_deref_mut() else { return 0 };
+    ) {
+        let in_flight = self.in_flight_mask(packet.bucket);
+        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         let order = place(&mut self.positions, &packet);
         let encoding = self.compressor.encode(now, self.data_sequence, packet.bucket, packet.bytes());
         let data_sequence = self.data_sequence as u32;
@@ -266,7 +282,6 @@ impl Outbound {
         self.data_packets += 1;
         let earned = (bytes as f64 * REPAIR_SHARE) as u64;
         self.repair_budget = (self.repair_budget + earned).min(REPAIR_BURST);
-        bytes
     }
 
     fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
@@ -281,7 +296,7 @@ impl Outbound {
         {
             self.copies.push_back((target, copy));
         }
-        self.put_again(now, id, sealing, train, kept);
+        self.put_again(now, id, sealing, train, kept, |account| account.repairs_sent += 1);
         self.repaired += 1;
         self.repaired_at = Some(now);
     }
@@ -307,9 +322,18 @@ impl Outbound {
         Some(Kept { packet: self.queue.copy(&kept.packet)?, ..*kept })
     }
 
-    fn put_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
-        let in_flight = self.in_flight_mask();
+    fn put_again(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        sealing: Sealing,
+        train: &mut Train,
+        kept: Kept,
+        count: fn(&mut Account),
+    ) {
+        let in_flight = self.in_flight_mask(kept.order.bucket);
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        count(&mut link.account);
         let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
         let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
         stamp.data_again(train, link, &kept);
@@ -348,7 +372,7 @@ impl Outbound {
     }
 
     /// How much later than over the best link a packet arrives over this one; `None` if it carries no data.
-    fn extra_delay(&self, id: LinkId, delay: impl Fn(&Link) -> Duration) -> Option<Duration> {
+    pub(super) fn extra_delay(&self, id: LinkId, delay: impl Fn(&Link) -> Duration) -> Option<Duration> {
         let active = || self.each().filter(|(id, _)| self.active & 1 << id.0 != 0);
         // One that does not carry everything is no measure for those that have to.
         let wide = active().filter(|(id, _)| !self.is_narrow(*id)).map(|(_, link)| delay(link)).min();
@@ -362,10 +386,15 @@ impl Outbound {
         self.carries(id) < self.longest as u64
     }
 
-    /// Bit `n`: our link `n` holds unacknowledged ordered data.
-    fn in_flight_mask(&self) -> u16 {
+    /// Bit `n`: our link `n` may hold unacknowledged ordered data of the bucket's conversation.
+    fn in_flight_mask(&self, bucket: u16) -> u16 {
+        if let Some(home) = self.queue.home(bucket) {
+            return 1 << home.0;
+        }
         let holding = self.each().filter(|(_, link)| link.sender.has_ordered_in_flight());
-        holding.fold(0, |mask, (id, _)| mask | 1 << id.0)
+        // What a late link holds belongs to the conversations that it has adopted.
+        let shared = holding.filter(|(id, _)| self.active & 1 << id.0 == 0 || self.carries_backlog(*id));
+        shared.fold(0, |mask, (id, _)| mask | 1 << id.0)
     }
 }
 

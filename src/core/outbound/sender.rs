@@ -38,6 +38,7 @@ const MIN_TRAIN: u64 = 2;
 /// One transmission.
 struct Sent {
     time: Instant,
+    /// On the wire, with the headers around it.
     bytes: u32,
     fate: Fate,
     ordered: bool,
@@ -134,7 +135,10 @@ pub struct Sender {
     /// Losses of what was sent before are no news of the path's capacity, see [`Sender::renew`].
     controlled_since: Instant,
     pacer: Pacer,
+    /// Longest datagram, with the headers around it.
     max_datagram: u64,
+    /// IP and UDP headers around each datagram, bytes.
+    around: u64,
     totals: Totals,
     loss: f64,
     /// That the path carries less than it did.
@@ -175,6 +179,7 @@ impl Sender {
             controlled_since: now,
             pacer: Pacer::default(),
             max_datagram,
+            around: 0,
             totals: Totals::default(),
             loss: 0.0,
             suspicion: Suspicion::default(),
@@ -219,6 +224,11 @@ impl Sender {
         rate.map_or(most, |rate| rate.bytes_in(TRAIN_TIME).clamp(MIN_TRAIN * self.max_datagram, most))
     }
 
+    /// What is sent shows no rate of the path, as there is too little of it.
+    pub fn is_app_limited(&self) -> bool {
+        self.delivered < self.app_limited_until
+    }
+
     /// When the pacer opens, if it is what keeps the link from sending.
     pub fn paced_until(&self, now: Instant) -> Option<Instant> {
         let room = self.controller.window().is_none_or(|window| window > self.in_flight);
@@ -238,24 +248,25 @@ impl Sender {
             self.waiting_since = now;
         }
         let ordered = kept.as_ref().is_some_and(Kept::is_ordered);
+        let on_wire = bytes as u64 + self.around;
         self.sent.push_back(Sent {
             time: now,
-            bytes: bytes as u32,
+            bytes: on_wire as u32,
             fate: Fate::InFlight,
             ordered,
             kept,
             defines: None,
-            app_limited: self.delivered < self.app_limited_until,
+            app_limited: self.is_app_limited(),
             delivered: self.delivered,
             delivered_time: self.delivered_time,
             first_sent: self.first_sent,
         });
         self.next_sequence += 1;
         self.totals.sent += 1;
-        self.in_flight += bytes as u64;
+        self.in_flight += on_wire;
         self.ordered_in_flight += u64::from(ordered);
         let rate = self.controller.pacing_rate(&self.rtt);
-        self.pacer.on_sent(now, bytes as u64, rate);
+        self.pacer.on_sent(now, on_wire, rate);
     }
 
     /// What was sent last defines a header context.
@@ -265,9 +276,11 @@ impl Sender {
         }
     }
 
-    /// The queue ran empty while window and pacer were open.
-    pub fn on_app_limited(&mut self) {
-        if self.controller.window().is_none_or(|window| self.in_flight < window) {
+    /// There is nothing to send. If window and pacer are open, what is sent shows no rate of the path. While the
+    /// rate is searched for, the pacer says little of it.
+    pub fn on_app_limited(&mut self, now: Instant) {
+        let room = self.controller.window().is_none_or(|window| self.in_flight < window);
+        if room && (self.pacer.idles(now) || self.controller.is_searching()) {
             // What is sent next is limited too, even if nothing is in flight.
             self.app_limited_until = self.delivered + self.in_flight + 1;
         }
@@ -304,7 +317,7 @@ impl Sender {
         {
             self.last_rate = Some(sample.rate);
         }
-        let app_limited = self.delivered < self.app_limited_until;
+        let app_limited = self.is_app_limited();
         let acked = Acked {
             bytes: newly.bytes,
             newest_sent: newly.newest_sent,
@@ -338,7 +351,7 @@ impl Sender {
             }
         }
         self.confirmed.extend(sent.defines);
-        self.suspicion.on_acked(bytes);
+        self.suspicion.on_acked(bytes.saturating_sub(self.around));
         newly.count += 1;
         self.totals.acked += 1;
         newly.bytes += bytes;
@@ -408,9 +421,10 @@ impl Sender {
             self.in_flight -= u64::from(sent.bytes);
             self.ordered_in_flight -= u64::from(sent.ordered);
             self.lost.extend(sent.kept.take());
-            self.suspicion.on_lost(sent.bytes.into());
+            let length = u64::from(sent.bytes).saturating_sub(self.around);
+            self.suspicion.on_lost(length);
             count += 1;
-            let long = self.length_in_doubt && sent.bytes > BASE.into();
+            let long = self.length_in_doubt && length > BASE.into();
             self.totals.excused += u64::from(long || sent.time < self.controlled_since);
             if sent.time >= self.controlled_since {
                 lost.bytes += u64::from(sent.bytes);
@@ -479,6 +493,11 @@ impl Sender {
         overdue
     }
 
+    /// A datagram left that is not acknowledged: it takes its time on the link like any other.
+    pub fn on_unacknowledged(&mut self, now: Instant, bytes: usize) {
+        self.pacer.on_sent(now, bytes as u64 + self.around, self.controller.pacing_rate(&self.rtt));
+    }
+
     /// Hands over the packets in flight, to be sent over another link. What was sent stays in flight: this
     /// link may still deliver it.
     pub fn hand_over(&mut self) {
@@ -524,6 +543,7 @@ impl Sender {
             done,
             next_sequence,
             base: next_sequence,
+            around: self.around,
             ..Self::new(now, algorithm, self.max_datagram)
         };
     }
@@ -536,9 +556,10 @@ impl Sender {
         (self.pacer, self.app_limited_until) = (Pacer::default(), 0);
     }
 
-    /// Tells the longest datagram of the link, bytes.
-    pub fn set_max_datagram(&mut self, max_datagram: u64) {
-        self.max_datagram = max_datagram;
+    /// Tells the longest datagram of the link, and the IP and UDP headers around each: what a link carries is
+    /// counted with them, as half of a small datagram is headers. Bytes.
+    pub fn set_max_datagram(&mut self, max_datagram: u64, around: u64) {
+        (self.max_datagram, self.around) = (max_datagram + around, around);
     }
 
     /// Probe timeouts since the last acknowledgement.

@@ -99,6 +99,9 @@ impl<'a> Stamp<'a> {
             order,
         };
         link.on_sent(self.now, total);
+        if kind == Kind::Data {
+            link.account.sent.add(self.now, total as u64);
+        }
         let datagram = train.push(total);
         header.write(datagram);
         &mut datagram[HEADER_LEN..HEADER_LEN + len]

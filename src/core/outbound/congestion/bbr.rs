@@ -14,6 +14,8 @@ use crate::core::units::{Instant, Rate};
 /// Datagrams in the initial window: more than the 10 of one connection inside (RFC 6928), so that its slow
 /// start finds us ahead and not in its way; as many as QUIC servers use.
 const INITIAL_WINDOW: u64 = 32;
+/// … for every so long a part of the round trip: a satellite's is no reason to begin with a tenth of the rate.
+const INITIAL_TIME: Duration = Duration::from_millis(100);
 /// Datagrams in the smallest window.
 const MINIMUM_WINDOW: u64 = 4;
 /// Rounds over which the largest delivery rate counts (BBRv1's filter length).
@@ -37,6 +39,8 @@ const CRUISE_TIME: Duration = Duration::from_secs(1);
 /// Age at which the minimal round-trip time is measured anew (draft §5.6.1), and for how long.
 const MIN_RTT_AGE: Duration = Duration::from_secs(10);
 const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
+/// A sample that is longer than the minimum by at most this part of it confirms it.
+const CONFIRMS: u32 = 16;
 /// Least queueing time that may be in flight beyond the minimum: shorter, and jitter would starve the link.
 const MIN_HEADROOM: Duration = Duration::from_millis(8);
 /// A round that lost more than this overruns the path even if no queue was seen: a policer, or a tiny buffer.
@@ -132,6 +136,11 @@ impl Bbr {
         (self.min_rtt() / 4).max(MIN_HEADROOM)
     }
 
+    fn initial_window(&self, rtt: Duration) -> u64 {
+        let parts = rtt.as_secs_f64() / INITIAL_TIME.as_secs_f64();
+        ((INITIAL_WINDOW * self.max_datagram) as f64 * parts.max(1.0)) as u64
+    }
+
     fn bytes_in(&self, time: Duration) -> u64 {
         Rate::from_bytes_per_second(self.bandwidth()).bytes_in(time)
     }
@@ -149,8 +158,11 @@ impl Bbr {
         self.phase_min_rtt = self.phase_min_rtt.min(rtt);
         self.round_inflated += u32::from(self.min_rtt.is_some() && rtt > self.min_rtt() + self.headroom());
         self.round_samples += 1;
-        if self.min_rtt.is_none_or(|least| rtt <= least) {
-            (self.min_rtt, self.min_rtt_at) = (Some(rtt), now);
+        match self.min_rtt {
+            Some(least) if rtt > least + least / CONFIRMS => {}
+            // What is so near the minimum shows that it still holds; a pause to measure it would cost more.
+            Some(least) => (self.min_rtt, self.min_rtt_at) = (Some(least.min(rtt)), now),
+            None => (self.min_rtt, self.min_rtt_at) = (Some(rtt), now),
         }
     }
 
@@ -293,13 +305,14 @@ impl Controller for Bbr {
 
     fn window(&self) -> Option<u64> {
         let least = MINIMUM_WINDOW * self.max_datagram;
+        let initial = self.initial_window(self.min_rtt.unwrap_or_default());
         if self.bandwidth() == 0 || self.min_rtt.is_none() {
-            return Some(INITIAL_WINDOW * self.max_datagram);
+            return Some(initial);
         }
         let target = self.bytes_in(self.min_rtt());
         let extra = self.extra_acked[0].max(self.extra_acked[1]);
         let window = match self.phase {
-            Phase::Startup => (2 * target + extra).max(INITIAL_WINDOW * self.max_datagram),
+            Phase::Startup => (2 * target + extra).max(initial),
             Phase::ProbeRtt { .. } => target / 2,
             _ => self.bytes_in(self.min_rtt() + self.headroom()) + extra + 2 * self.max_datagram,
         };
@@ -319,7 +332,7 @@ impl Controller for Bbr {
             return Some(rate);
         }
         // Probes and first packets of a conversation show no rate worth the name.
-        let initial = Rate::of(INITIAL_WINDOW * self.max_datagram, rtt.smoothed())?;
+        let initial = Rate::of(self.initial_window(rtt.smoothed()), rtt.smoothed())?;
         Some(rate.max(initial))
     }
 

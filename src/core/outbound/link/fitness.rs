@@ -41,7 +41,7 @@ const TRIAL_TIME: Duration = Duration::from_secs(2);
 
 /// What a link is good for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// To carry packets.
     #[default]
     Fit,
