@@ -15,7 +15,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules of `core` that everything there stands on.
-const LEAVES: &[&str] = &["units", "wire", "replay", "rtt", "packet", "discard", "ecn", "icmp", "recent"];
+const LEAVES: &[&str] =
+    &["units", "wire", "replay", "rtt", "packet", "discard", "ecn", "icmp", "recent", "checksum"];
 
 fn sources(under: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -15,6 +15,7 @@ pub(super) const KEYS: &[&str] = &[
     "MTU",
     "MetricMode",
     "Redundancy",
+    "Offload",
     "PreUp",
     "PostUp",
     "PreDown",
@@ -38,6 +39,7 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
     }
     let metric_mode = fields.parsed("MetricMode", |text| text.parse::<MetricMode>());
     let redundancy = fields.parsed("Redundancy", |text| text.parse::<Redundancy>());
+    let offload = fields.parsed("Offload", |text| value::choice(text, &[("auto", true), ("off", false)]));
     let commands = |key| fields.all(key).map(|entry| entry.value.clone()).collect();
     Some(Host {
         hooks: Hooks {
@@ -52,6 +54,7 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
         mtu: mtu.value().unwrap_or(Mtu::Auto),
         metric_mode: metric_mode.value().unwrap_or_default(),
         redundancy: redundancy.value().unwrap_or_default(),
+        offload: offload.value().unwrap_or(true),
     })
 }
 

@@ -61,6 +61,8 @@ pub struct Host {
     pub metric_mode: MetricMode,
     /// Which packets are sent twice.
     pub redundancy: Redundancy,
+    /// Packets may cross the interface together, if the system can.
+    pub offload: bool,
     /// Commands of the operator.
     pub hooks: Hooks,
 }

@@ -65,12 +65,13 @@ fn host() -> impl Strategy<Value = Host> {
     let mtu = prop_oneof![Just(Mtu::Auto), (1280..=u16::MAX).prop_map(Mtu::Fixed)];
     let metric_mode = prop_oneof![Just(MetricMode::Backup), Just(MetricMode::Overflow)];
     let redundancy = prop_oneof![Just(Redundancy::Off), Just(Redundancy::Realtime)];
-    let choices = (any::<bool>(), metric_mode, redundancy);
+    let choices = (any::<bool>(), metric_mode, redundancy, any::<bool>());
     let host = (protection(), choices, vec(cidr(), 0..5), mtu, hooks());
-    host.prop_map(|(protection, (compression, metric_mode, redundancy), mut addresses, mtu, hooks)| {
+    host.prop_map(|(protection, choices, mut addresses, mtu, hooks)| {
+        let (compression, metric_mode, redundancy, offload) = choices;
         let mut seen = BTreeSet::new();
         addresses.retain(|cidr| seen.insert(cidr.address()));
-        Host { protection, compression, addresses, mtu, metric_mode, redundancy, hooks }
+        Host { protection, compression, addresses, mtu, metric_mode, redundancy, offload, hooks }
     })
 }
 
@@ -176,6 +177,7 @@ fn print(config: &Config) -> String {
     }
     line("MetricMode", &host.metric_mode.name());
     line("Redundancy", &host.redundancy.name());
+    line("Offload", &if host.offload { "auto" } else { "off" });
     let hooks = &host.hooks;
     let phases = [
         ("PreUp", &hooks.pre_up),

@@ -39,7 +39,7 @@ fn smallest_file_has_the_documented_defaults() {
         format!("[Host]\nKey={KEY}\n[Peer]\nRemoteHost=a.example\nRemotePort=1\n[Peer]\nLocalPort=9\n");
     let config = parse(&text).expect("valid");
     assert_eq!(config.host.protection.name(), "mac");
-    assert!(config.host.compression);
+    assert!(config.host.compression && config.host.offload);
     assert_eq!(config.host.mtu, Mtu::Auto);
     assert_eq!(config.host.addresses, []);
     assert_eq!(config.host.hooks, Hooks::default());
@@ -62,7 +62,7 @@ fn smallest_file_has_the_documented_defaults() {
 fn every_key_is_read() {
     let text = format!(
         "; a comment\n[host]\nkey = {KEY}\nPROTECTION = Mac\nCompression = off\naddress = 10.0.0.1/24, fd00::1/64\n\
-         Address = 10.0.1.1/32 # more\nmtu = 1400\nmetricmode = Overflow\nREDUNDANCY = Realtime\n\
+         Address = 10.0.1.1/32 # more\nmtu = 1400\nmetricmode = Overflow\nREDUNDANCY = Realtime\noffload = OFF\n\
          PreUp = a; b\nPreUp = c 'x=\\n' \\\nPostUp = d\n\
          PreDown = e\nPostDown = f\n\n[peer]\nname = dsl\nmethod = tcp\n\
          LocalAddress = ::1\nLocalPort = 5\nInterface = eth0.7\nRemoteHost = [2001:db8::1]\n\
@@ -74,7 +74,7 @@ fn every_key_is_read() {
     assert_eq!(config.host.mtu, Mtu::Fixed(1400));
     assert_eq!(config.host.metric_mode, MetricMode::Overflow);
     assert_eq!(config.host.redundancy, Redundancy::Realtime);
-    assert!(!config.host.compression);
+    assert!(!config.host.compression && !config.host.offload);
     assert_eq!(config.host.hooks.pre_up, ["a; b", "c 'x=\\n' \\"]);
     assert_eq!(config.host.hooks.post_up, ["d"]);
     assert_eq!(config.host.hooks.pre_down, ["e"]);
@@ -168,6 +168,7 @@ fn keys_of_the_host() {
         "nc0:3: Host.MetricMode invalid: backup or overflow; given bond"
     );
     assert_eq!(host_errors("Redundancy = all"), "nc0:3: Host.Redundancy invalid: off or realtime; given all");
+    assert_eq!(host_errors("Offload = on"), "nc0:3: Host.Offload invalid: auto or off; given on");
     assert_eq!(host_errors("MTU = 65536"), "nc0:3: Host.MTU invalid: auto or max 65535; given 65536");
     assert_eq!(
         host_errors("MTU = big"),

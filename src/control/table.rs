@@ -14,6 +14,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     page.head("interface", &snapshot.interface);
     page.line("running", &[duration(snapshot.uptime_seconds), format!("version {}", snapshot.version)]);
     page.line("wire", &[format!("MTU {}", snapshot.mtu), format!("protection {}", snapshot.protection)]);
+    page.line("offload", &offload(&snapshot.offload));
     page.line("session", &session(&snapshot.session));
     let (waiting, order) = (&snapshot.queue, &snapshot.resequencer);
     page.line("queue", &queue(waiting));
@@ -28,6 +29,10 @@ pub fn render(snapshot: &Snapshot) -> String {
         page.link(link);
     }
     page.text
+}
+
+fn offload(kinds: &[String]) -> Vec<String> {
+    if kinds.is_empty() { vec!["off".to_owned()] } else { kinds.to_vec() }
 }
 
 fn session(session: &Session) -> Vec<String> {
@@ -240,6 +245,7 @@ mod tests {
             uptime_seconds: 7980.0,
             mtu: 1420,
             protection: "mac".into(),
+            offload: ["tso4", "tso6", "uso", "coalesced tcp"].map(Into::into).into(),
             session: Session {
                 state: "established".into(),
                 since_seconds: 303.0,
@@ -338,6 +344,7 @@ mod tests {
 interface: nc0
   running: 2 h 13 min, version 0.1.0
   wire: MTU 1420, protection mac
+  offload: tso4, tso6, uso, coalesced tcp
   session: established for 5 min 3 s, 1 handshake
   queue: 12 packets, 16.2 KiB of 1.50 MiB, 120345 taken, 3 dropped, 4 marked
   queue time: p50 4.10 ms, p95 15.0 ms, max 22.0 ms

@@ -1,5 +1,6 @@
 //! The error that the sender of a packet gets that is too long for every link.
 
+use super::checksum;
 use super::packet::Packet;
 
 /// Bytes of the offending IPv4 packet in the error (RFC 1812 §4.3.2.3 allows up to 576 in all).
@@ -64,10 +65,10 @@ fn too_big_v4(packet: &mut Packet, mtu: u16) -> bool {
     ]);
     ip[12..16].copy_from_slice(&header[16..20]);
     ip[16..20].copy_from_slice(&header[12..16]);
-    put_checksum(ip, 10, 0);
+    checksum::put(ip, 10, 0);
     let [mtu0, mtu1] = mtu.to_be_bytes();
     icmp[..8].copy_from_slice(&[3, 4, 0, 0, 0, 0, mtu0, mtu1]);
-    put_checksum(icmp, 2, 0);
+    checksum::put(icmp, 2, 0);
     packet.set_len(total);
     true
 }
@@ -93,25 +94,10 @@ fn too_big_v6(packet: &mut Packet, mtu: u16) -> bool {
     ip[24..40].copy_from_slice(&header[8..24]);
     icmp[..4].copy_from_slice(&[2, 0, 0, 0]);
     icmp[4..8].copy_from_slice(&u32::from(mtu).to_be_bytes());
-    let pseudo = sum(&ip[8..40]) + u32::from(length) + u32::from(ICMPV6);
-    put_checksum(icmp, 2, pseudo);
+    let pseudo = checksum::pseudo(ip, ICMPV6, length.into());
+    checksum::put(icmp, 2, pseudo);
     packet.set_len(total);
     true
-}
-
-/// Sum of 16-bit words (RFC 1071), not folded.
-fn sum(bytes: &[u8]) -> u32 {
-    let (pairs, rest) = bytes.as_chunks::<2>();
-    let last = rest.first().map_or(0, |&byte| u32::from(byte) << 8);
-    pairs.iter().map(|&pair| u32::from(u16::from_be_bytes(pair))).sum::<u32>() + last
-}
-
-fn put_checksum(bytes: &mut [u8], at: usize, start: u32) {
-    let mut total = start + sum(bytes);
-    while total >> 16 != 0 {
-        total = (total & 0xffff) + (total >> 16);
-    }
-    bytes[at..at + 2].copy_from_slice(&(!(total as u16)).to_be_bytes());
 }
 
 #[cfg(test)]
@@ -135,12 +121,8 @@ mod tests {
         bytes
     }
 
-    fn folded(bytes: &[u8], start: u32) -> u32 {
-        let mut total = start + sum(bytes);
-        while total >> 16 != 0 {
-            total = (total & 0xffff) + (total >> 16);
-        }
-        total
+    fn folded(bytes: &[u8], start: u32) -> u16 {
+        checksum::fold(start + checksum::sum(bytes))
     }
 
     #[test]
@@ -187,7 +169,7 @@ mod tests {
             (1280, ICMPV6, 2, 1300)
         );
         assert_eq!((b[39], b[23]), (1, 2));
-        let pseudo = sum(&b[8..40]) + (b.len() as u32 - 40) + u32::from(ICMPV6);
+        let pseudo = checksum::pseudo(b, ICMPV6, b.len() - 40);
         assert_eq!(folded(&b[40..], pseudo), 0xffff);
     }
 

@@ -1,10 +1,12 @@
 //! The protocol, without IO: no clock, no socket, no thread, no randomness of its own.
 
+mod checksum;
 pub mod discard;
 mod ecn;
 pub mod headers;
 mod icmp;
 pub mod inbound;
+pub mod offload;
 pub mod outbound;
 pub mod packet;
 pub mod portal;

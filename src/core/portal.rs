@@ -9,7 +9,8 @@
 //! 2. calls [`Portal::pull`] for each ready link until it gives `false`, and sends every train,
 //! 3. calls [`Portal::on_timeout`] at [`Portal::next_timeout`].
 //!
-//! Inner packets for the interface go to a `sink` during the call, in order even if several threads call.
+//! Inner packets for the interface go to a `sink` during the call, in order even if several threads call; it is
+//! flushed before another thread's go there.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -62,8 +63,23 @@ pub struct Arrival<'a> {
     pub discards: &'a Discards,
 }
 
+/// The interface, as the portal sees it. A closure is one that holds nothing back.
+pub trait Interface {
+    /// Takes the next packet.
+    fn take(&mut self, packet: &[u8]);
+
+    /// No more come for now: what was held back, to go with others, must go.
+    fn flush(&mut self) {}
+}
+
+impl<F: FnMut(&[u8])> Interface for F {
+    fn take(&mut self, packet: &[u8]) {
+        self(packet);
+    }
+}
+
 /// Where inner packets for the interface go.
-pub type Sink<'a> = &'a mut dyn FnMut(&[u8]);
+pub type Sink<'a> = &'a mut dyn Interface;
 
 /// What is to be done after a call.
 #[derive(Default)]
@@ -369,13 +385,14 @@ impl Portal {
         let mut held = Vec::new();
         for delivery in deliveries {
             match delivery {
-                Delivery::Arrived(packet) => sink(packet.whole(&mut scratch)),
+                Delivery::Arrived(packet) => sink.take(packet.whole(&mut scratch)),
                 Delivery::Held(packet) => {
-                    sink(packet.bytes());
+                    sink.take(packet.bytes());
                     held.push(packet);
                 }
             }
         }
+        sink.flush();
         drop(scratch);
         if !held.is_empty() {
             let mut inbound = self.inbound();
@@ -393,9 +410,10 @@ impl Portal {
         drop(outbound);
         for packet in &mut stranded {
             if icmp::too_big(packet, longest) {
-                sink(packet.bytes());
+                sink.take(packet.bytes());
             }
         }
+        sink.flush();
         self.give_back(stranded.into_iter());
     }
 

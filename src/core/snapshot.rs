@@ -20,6 +20,9 @@ pub struct Snapshot {
     pub mtu: u32,
     /// `mac` or `none`.
     pub protection: String,
+    /// What crosses the interface together with others of its conversation: `tso4`, `tso6` and `uso` from the system,
+    /// `coalesced tcp` and `coalesced udp` to it.
+    pub offload: Vec<String>,
     /// The session with the other portal.
     pub session: Session,
     /// The shared queue.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use super::wake::Wake;
 use crate::core::discard::{Discard, Discards};
 use crate::core::outbound::{SocketId, Train};
 use crate::core::packet::Packet;
-use crate::core::portal::{Arrival, Effects, Portal};
+use crate::core::portal::{Arrival, Effects, Interface, Portal};
 use crate::core::units::{LinkId, MAX_LINKS};
 
 /// Packets read from the interface before they are queued together.
@@ -64,8 +64,6 @@ pub(super) struct Engine {
     readers: Mutex<Vec<JoinHandle<()>>>,
     notices: tokio::sync::mpsc::UnboundedSender<Notice>,
     news_told: AtomicBool,
-    /// Packets that the interface did not take.
-    pub(super) undelivered: AtomicU64,
 }
 
 /// One link's way out. Whoever holds the train sends for the link; others only leave word.
@@ -121,7 +119,6 @@ impl Engine {
             readers: Mutex::default(),
             notices,
             news_told: AtomicBool::new(false),
-            undelivered: AtomicU64::new(0),
         }))
     }
 
@@ -225,7 +222,7 @@ impl Engine {
 
     /// Handles what is due now, as after a change of the links.
     pub(super) fn refresh(&self) {
-        let ready = self.portal.on_timeout(now(), &mut SystemEntropy, &mut |packet| self.deliver(packet));
+        let ready = self.portal.on_timeout(now(), &mut SystemEntropy, &mut self.tun.outlet());
         self.settle(ready);
     }
 
@@ -305,13 +302,14 @@ impl Engine {
     fn read_interface(&self) {
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
         let (mut spare, mut bounced): (Vec<Packet>, Vec<Packet>) = (Vec::new(), Vec::new());
+        let mut reader = self.tun.reader();
         while !self.stopping.load(Ordering::Acquire) {
             self.portal.lend(&mut spare, TUN_BATCH);
             if spare.is_empty() {
                 self.wait_for_room(&mut spare);
                 continue;
             }
-            match self.tun.read_batch(&mut spare) {
+            match self.tun.read_batch(&mut reader, &mut spare) {
                 Ok(0) => {
                     if let Err(error) = self.wait_readable(self.tun.as_fd()) {
                         return self.notice(Notice::InterfaceGone(error.to_string()));
@@ -320,9 +318,9 @@ impl Engine {
                 Ok(count) => {
                     let ready = self.portal.enqueue(now(), spare.drain(..count), &mut bounced);
                     self.settle(ready);
-                    for packet in &bounced {
-                        self.deliver(packet.bytes());
-                    }
+                    let mut outlet = self.tun.outlet();
+                    bounced.iter().for_each(|packet| outlet.take(packet.bytes()));
+                    outlet.flush();
                     self.portal.give_back(bounced.drain(..));
                 }
                 Err(error) => return self.notice(Notice::InterfaceGone(error.to_string())),
@@ -350,12 +348,6 @@ impl Engine {
 
     fn reader(&self) -> MutexGuard<'_, Option<Thread>> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn deliver(&self, packet: &[u8]) {
-        if self.tun.write(packet).is_err() {
-            self.undelivered.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     // Time.
@@ -431,8 +423,8 @@ impl Engine {
         datagrams: impl Iterator<Item = &'a [u8]>,
     ) {
         let arrival = Arrival { socket: id, source, discards: &socket.discards };
-        let sink = &mut |packet: &[u8]| self.deliver(packet);
-        let effects = self.portal.receive(now(), &mut SystemEntropy, &arrival, datagrams, sink);
+        let outlet = &mut self.tun.outlet();
+        let effects = self.portal.receive(now(), &mut SystemEntropy, &arrival, datagrams, outlet);
         let Effects { answers, ready } = effects;
         for answer in answers {
             socket.answer(&answer, source);

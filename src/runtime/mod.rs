@@ -13,7 +13,6 @@ mod udp;
 mod wake;
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -80,7 +79,8 @@ impl Runtime {
         let now = clock::now();
         let portal = Portal::new(now, &portal_config, &mut SystemEntropy);
         let mtu = fixed_mtu(&config).unwrap_or_else(|| portal.mtu());
-        let tun = Tun::create(name.as_str(), mtu, buffer_size).map_err(|error| explain_tun(name, &error))?;
+        let tun = Tun::create(name.as_str(), mtu, buffer_size, config.host.offload)
+            .map_err(|error| explain_tun(name, &error))?;
         let failed = |what: &str, error: &dyn fmt::Display| RuntimeError(format!("cannot {what}: {error}"));
         let index = tun.index().map_err(|error| failed("find the new interface", &error))?;
         let interfaces = Interfaces::new().map_err(|error| failed("open netlink", &error))?;
@@ -149,8 +149,11 @@ impl Runtime {
     pub fn apply(&self, config: Config) -> Result<(), RuntimeError> {
         let mut current = lock(&self.config);
         let (old, new) = (&current.host, &config.host);
-        if old.protection != new.protection || old.addresses != new.addresses || old.mtu != new.mtu {
-            let told = "Key, Protection, Address or MTU changed: restart to apply; nothing was changed";
+        let same_interface =
+            old.addresses == new.addresses && old.mtu == new.mtu && old.offload == new.offload;
+        if old.protection != new.protection || !same_interface {
+            let told =
+                "Key, Protection, Address, MTU or Offload changed: restart to apply; nothing was changed";
             return Err(RuntimeError(told.to_owned()));
         }
         let mut kept = lock(&self.kept);
@@ -189,9 +192,12 @@ impl Runtime {
         if let Some(mtu) = fixed_mtu(&lock(&self.config)) {
             snapshot.mtu = mtu.into();
         }
-        let undelivered = self.engine.undelivered.load(Ordering::Relaxed);
-        if undelivered > 0 {
-            snapshot.discards.insert("undelivered".to_owned(), undelivered);
+        snapshot.offload = self.engine.tun.offloads();
+        let tun = &self.engine.tun;
+        for (reason, count) in [("undelivered", tun.undelivered()), ("uncut", tun.malformed())] {
+            if count > 0 {
+                snapshot.discards.insert(reason.to_owned(), count);
+            }
         }
         let kept = lock(&self.kept);
         for link in &mut snapshot.links {

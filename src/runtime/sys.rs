@@ -67,6 +67,35 @@ pub(super) fn interface_mtu(_: &str) -> Option<u16> {
     None
 }
 
+/// Lets the kernel hand over several packets of TCP, and of UDP, as one, and leave checksums to us.
+///
+/// # Errors
+///
+/// EINVAL if it does not know of one of them.
+#[cfg(target_os = "linux")]
+pub(super) fn set_tun_offloads(tun: BorrowedFd<'_>, tcp: bool, udp: bool) -> io::Result<()> {
+    // From linux/if_tun.h.
+    const CSUM: u32 = 0x01;
+    const TSO4_TSO6_ECN: u32 = 0x02 | 0x04 | 0x08;
+    const USO4_USO6: u32 = 0x20 | 0x40;
+    nix::ioctl_write_int!(tun_set_offload, b'T', 208);
+    let mut flags = 0;
+    if tcp {
+        flags |= CSUM | TSO4_TSO6_ECN;
+    }
+    if udp {
+        flags |= CSUM | USO4_USO6;
+    }
+    // SAFETY: the call takes the flags by value.
+    unsafe { tun_set_offload(tun.as_raw_fd(), flags.into()) }?;
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn set_tun_offloads(_: BorrowedFd<'_>, _: bool, _: bool) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Lets at most `bytes` of a TCP connection wait unsent in the kernel.
 pub(super) fn limit_unsent(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "macos"))]

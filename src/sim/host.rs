@@ -13,7 +13,7 @@ use crate::core::discard::Discards;
 use crate::core::outbound::congestion::Algorithm;
 use crate::core::outbound::{Event, LinkConfig, Policy, Train};
 use crate::core::packet::Packet;
-use crate::core::portal::{Arrival, Entropy, Portal, PortalConfig};
+use crate::core::portal::{Arrival, Entropy, Portal, PortalConfig, Sink};
 use crate::core::session::protection::Manner;
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
 
@@ -211,7 +211,7 @@ impl Host {
         let local = self.local(now);
         self.unplugged &= !(1 << path);
         Self::open(&self.portal, local, self.end, &self.setup, net, LinkId(path as u8));
-        self.portal.on_timeout(local, &mut self.entropy, &mut |_| {})
+        self.portal.on_timeout(local, &mut self.entropy, &mut |_: &[u8]| {})
     }
 
     /// The portal dies without a word and another begins in its place.
@@ -265,7 +265,7 @@ impl Host {
         net: &mut Net,
         path: usize,
         datagrams: &[Box<Datagram>],
-        deliver: &mut dyn FnMut(&[u8]),
+        deliver: Sink<'_>,
     ) -> u16 {
         if self.unplugged & 1 << path != 0 {
             return 0;
@@ -284,7 +284,7 @@ impl Host {
     }
 
     /// Calls the portal's timer. Panics if the portal asks for that again and again.
-    pub fn on_timeout(&mut self, now: Instant, deliver: &mut dyn FnMut(&[u8])) -> u16 {
+    pub fn on_timeout(&mut self, now: Instant, deliver: Sink<'_>) -> u16 {
         self.timeouts += 1;
         self.spin = if self.last_timeout == now { self.spin + 1 } else { 0 };
         self.last_timeout = now;

@@ -28,6 +28,7 @@ pub mod wire;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::core::portal::Sink;
 use crate::core::snapshot::Snapshot;
 use crate::core::units::Instant;
 use adversary::{Adversary, Attack};
@@ -305,11 +306,7 @@ impl World {
     }
 
     /// Calls the portal at `end` by `call`, hands what it delivers to the hosts, and lets it send.
-    fn deliver(
-        &mut self,
-        end: End,
-        call: impl FnOnce(&mut Host, Instant, &mut Net, &mut dyn FnMut(&[u8])) -> u16,
-    ) {
+    fn deliver(&mut self, end: End, call: impl FnOnce(&mut Host, Instant, &mut Net, Sink<'_>) -> u16) {
         let (now, flows) = (self.now, &mut self.flows);
         let (mut offered, mut touched) = (Vec::new(), Vec::new());
         let mut refused = Vec::new();

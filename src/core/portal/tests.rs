@@ -87,7 +87,7 @@ impl Pair {
 
     fn send(&mut self, i: usize) -> Vec<Sent> {
         let portal = &self.portals[i];
-        portal.on_timeout(self.now, &mut self.entropies[i], &mut |_| {});
+        portal.on_timeout(self.now, &mut self.entropies[i], &mut |_: &[u8]| {});
         let (mut train, mut sent) = (Train::default(), Vec::new());
         for link in (0..16).map(LinkId) {
             while portal.pull(self.now, link, &mut train) {
@@ -106,7 +106,7 @@ impl Pair {
         let (discards, entropy) = (Discards::default(), &mut self.entropies[i]);
         let arrival = Arrival { socket, source, discards: &discards };
         let bytes = datagrams.iter().map(|datagram| &datagram[..]);
-        let effects = self.portals[i].receive(self.now, entropy, &arrival, bytes, &mut |_| {});
+        let effects = self.portals[i].receive(self.now, entropy, &arrival, bytes, &mut |_: &[u8]| {});
         for answer in effects.answers {
             let (back, from) = match i {
                 0 => (LISTENER, ([10, 0, 0, 1], 4_000 + socket.0 as u16)),

@@ -1,0 +1,34 @@
+//! What the kernel gives is cut, and what the tunnel gives is merged and cut again, whatever the bytes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use netcombiner::core::offload::{Coalescer, Merged, Segments, VirtioHeader};
+
+fuzz_target!(|data: &[u8]| {
+    let mut out = [0; 2_048];
+    if let Some((header, packet)) = data.split_first_chunk()
+        && let Some(header) = VirtioHeader::read(header)
+    {
+        assert_eq!(VirtioHeader::read(&header.to_bytes()), Some(header));
+        if let Ok(mut segments) = Segments::new(&header, packet) {
+            while segments.next(packet, &mut out).is_some() {}
+        }
+    }
+    // A byte says how long the packet after it is.
+    let mut coalescer = Coalescer::new(true, true);
+    let (mut rest, mut count) = (data, 0);
+    let mut cut = |merged: Merged<'_>| {
+        let mut segments = Segments::new(&merged.header, merged.packet).expect("what was merged can be cut");
+        while segments.next(merged.packet, &mut out).is_some() {
+            count -= 1;
+        }
+    };
+    let mut pushed = 0;
+    while let Some((len, packets)) = rest.split_first() {
+        let (packet, after) = packets.split_at(packets.len().min((*len).into()));
+        coalescer.push(packet, &mut cut);
+        (rest, pushed) = (after, pushed + 1);
+    }
+    coalescer.flush(&mut cut);
+    assert_eq!(count + pushed, 0);
+});
