@@ -126,6 +126,12 @@ pub struct Link {
     pub lost_packets: u64,
     /// Datagrams declared lost that arrived after all.
     pub spurious_losses: u64,
+    /// Datagrams leave in runs that the system cuts apart (UDP GSO); `None` on a TCP link.
+    pub gso: Option<bool>,
+    /// Why they do not any more.
+    pub gso_reason: Option<String>,
+    /// Datagrams are taken from the system in runs (UDP GRO); `None` on a TCP link.
+    pub gro: Option<bool>,
     /// Datagrams discarded that arrived on this link, by reason.
     pub discards: BTreeMap<String, u64>,
 }

@@ -42,6 +42,8 @@ pub struct HostSetup {
     pub metrics: Vec<u8>,
     /// Longest silence on an idle link.
     pub keep_alive: Option<Duration>,
+    /// Its datagrams leave in runs.
+    pub gso: bool,
     /// Longest datagram of its links.
     pub max_datagram: u16,
     /// How the links are used.
@@ -57,6 +59,7 @@ impl Default for HostSetup {
             algorithm: Algorithm::Bbr,
             metrics: Vec::new(),
             keep_alive: None,
+            gso: true,
             max_datagram: 1_472,
             policy: Policy::default(),
         }
@@ -179,6 +182,7 @@ impl Host {
             algorithm: setup.algorithm,
             metric: setup.metrics.get(i).or(setup.metrics.last()).copied(),
             keep_alive: setup.keep_alive,
+            gso: setup.gso,
         };
         if end == End::Remote && listens {
             // Told for IPv6, whose header is 20 bytes longer; these paths speak IPv4.

@@ -40,6 +40,8 @@ pub(super) fn link(now: Instant, id: LinkId, link: &Link) -> snapshot::Link {
         received_bytes: link.received_bytes,
         lost_packets: link.sender.totals().lost,
         spurious_losses: link.sender.totals().spurious,
+        gso: (link.config.method == "udp").then(|| link.sender.segmentation.is_on()),
+        gso_reason: link.gso_reason.clone(),
         ..snapshot::Link::default()
     }
 }

@@ -22,6 +22,7 @@ mod queue;
 mod redundancy;
 mod report;
 mod schedule;
+mod segmentation;
 mod sender;
 mod stamp;
 mod train;
@@ -48,7 +49,7 @@ use twins::Twins;
 
 pub use event::{Event, Heard};
 pub use link::{LinkConfig, STREAM, SocketId, State};
-pub use train::{Sealing, Train};
+pub use train::{Run, Sealing, Train};
 
 /// The queue holds this much of the links' summed rate, so that a burst finds room and delay stays bounded.
 const QUEUE_TIME: Duration = Duration::from_millis(200);
@@ -399,6 +400,21 @@ impl Outbound {
         }
     }
 
+    /// The system took the link's datagrams only alone, for `reason`: they leave so from now on.
+    pub fn on_runs_refused(&mut self, id: LinkId, reason: String) {
+        if let Some(link) = self.links[id.index()].as_deref_mut()
+            && link.on_runs_refused(reason)
+        {
+            self.events.extend(Self::runs_given_up(id, link));
+        }
+    }
+
+    /// The event that a link does not send in runs any more.
+    fn runs_given_up(id: LinkId, link: &Link) -> Option<Event> {
+        let reason = link.gso_reason.clone()?;
+        Some(Event::RunsGivenUp { link: id, name: link.config.name.clone(), reason })
+    }
+
     /// An acknowledgement of what was sent on the link.
     pub fn on_ack(&mut self, now: Instant, id: LinkId, ack: &Ack) {
         self.change(now, id, |link| link.on_ack(now, ack));
@@ -411,6 +427,9 @@ impl Outbound {
     /// Sees whether the link is of use, by what became of its datagrams.
     fn judge(&mut self, now: Instant, id: LinkId) {
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
+        if link.judge_runs(now) {
+            self.events.extend(Self::runs_given_up(id, link));
+        }
         let was_unfit = link.reason.is_some();
         if !link.judge(now) {
             return;

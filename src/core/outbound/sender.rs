@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::congestion::{Acked, Algorithm, Controller, Lost, RateSample};
 use super::pacer::{Pacer, TRAIN_TIME};
 use super::path_mtu::{BASE, Suspicion};
+use super::segmentation::Segmentation;
 use crate::core::headers::Definition;
 use crate::core::packet::Packet;
 use crate::core::rtt::{GRANULARITY, Rtt};
@@ -41,6 +42,8 @@ struct Sent {
     bytes: u32,
     fate: Fate,
     ordered: bool,
+    /// It left in a run with others.
+    in_run: bool,
     /// A packet is kept until it is acknowledged, see [`Kept`].
     kept: Option<Kept>,
     /// The header context that this defines.
@@ -101,7 +104,8 @@ pub struct Totals {
     pub lost: u64,
     /// Of these, arrived after all.
     pub spurious: u64,
-    /// Of those lost, sent before the link came up, see [`Sender::renew`], or too long maybe.
+    /// Of those lost, sent before the link came up, see [`Sender::renew`], or too long maybe, or in a run while it
+    /// is found out whether runs arrive.
     pub excused: u64,
 }
 
@@ -141,6 +145,8 @@ pub struct Sender {
     pub suspicion: Suspicion,
     /// It is being found out what length the path carries.
     pub length_in_doubt: bool,
+    /// Whether datagrams may leave in runs.
+    pub segmentation: Segmentation,
     /// Packets that were lost, and ones that are not needed any more, for the owner to take.
     pub lost: Vec<Kept>,
     /// See [`Sender::lost`].
@@ -179,6 +185,7 @@ impl Sender {
             loss: 0.0,
             suspicion: Suspicion::default(),
             length_in_doubt: false,
+            segmentation: Segmentation::new(false),
             lost: Vec::new(),
             done: Vec::new(),
             confirmed: Vec::new(),
@@ -243,6 +250,7 @@ impl Sender {
             bytes: bytes as u32,
             fate: Fate::InFlight,
             ordered,
+            in_run: false,
             kept,
             defines: None,
             app_limited: self.delivered < self.app_limited_until,
@@ -263,6 +271,12 @@ impl Sender {
         if let Some(sent) = self.sent.back_mut() {
             sent.defines = Some(definition);
         }
+    }
+
+    /// Of the transmissions recorded last, so many before the end, `count` left in one run.
+    pub fn on_run(&mut self, before_end: usize, count: usize) {
+        let first = self.sent.len().saturating_sub(before_end);
+        self.sent.iter_mut().skip(first).take(count).for_each(|sent| sent.in_run = true);
     }
 
     /// The queue ran empty while window and pacer were open.
@@ -339,6 +353,7 @@ impl Sender {
         }
         self.confirmed.extend(sent.defines);
         self.suspicion.on_acked(bytes);
+        self.segmentation.on_acked(time, sent.in_run, was == Fate::Lost);
         newly.count += 1;
         self.totals.acked += 1;
         newly.bytes += bytes;
@@ -409,9 +424,11 @@ impl Sender {
             self.ordered_in_flight -= u64::from(sent.ordered);
             self.lost.extend(sent.kept.take());
             self.suspicion.on_lost(sent.bytes.into());
+            self.segmentation.on_lost(sent.time, sent.in_run);
             count += 1;
             let long = self.length_in_doubt && sent.bytes > BASE.into();
-            self.totals.excused += u64::from(long || sent.time < self.controlled_since);
+            let cut_in_vain = sent.in_run && self.segmentation.is_in_doubt();
+            self.totals.excused += u64::from(long || cut_in_vain || sent.time < self.controlled_since);
             if sent.time >= self.controlled_since {
                 lost.bytes += u64::from(sent.bytes);
                 lost.newest_sent = lost.newest_sent.max(sent.time);
@@ -520,6 +537,7 @@ impl Sender {
         let (lost, done) = (std::mem::take(&mut self.lost), std::mem::take(&mut self.done));
         *self = Self {
             totals,
+            segmentation: self.segmentation,
             lost,
             done,
             next_sequence,
