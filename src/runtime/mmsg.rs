@@ -145,6 +145,7 @@ impl Control<libc::c_int> {
     /// Length of the datagrams that the received `message`, whose control message this is, consists of; `None` if
     /// it does not say.
     #[cfg(target_os = "linux")]
+    #[allow(clippy::unnecessary_cast, reason = "the C libraries differ in the lengths' types")]
     fn gro_segment(&self, message: &libc::msghdr) -> Option<usize> {
         let header = &self.header;
         let there = message.msg_controllen as usize >= cmsg_len::<libc::c_int>();

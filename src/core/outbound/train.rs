@@ -103,10 +103,10 @@ impl Train {
         let segment = self.ends.get(first)? - start;
         let mut count = 1;
         if self.in_runs && first >= self.controls && segment > 0 {
-            let rest = self.ends[first..].windows(2).map(|ends| ends[1] - ends[0]);
+            let mut rest = self.ends[first..].windows(2).map(|ends| ends[1] - ends[0]);
             count += rest.clone().take_while(|len| *len == segment).count();
             // A shorter one may be the last.
-            count += usize::from(rest.skip(count - 1).next().is_some_and(|len| len > 0 && len < segment));
+            count += usize::from(rest.nth(count - 1).is_some_and(|len| len > 0 && len < segment));
         }
         Some(Run { first, count, segment, bytes: &self.buffer[start..self.ends[first + count - 1]] })
     }
