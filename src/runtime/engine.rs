@@ -584,3 +584,40 @@ fn ignore_interrupt(result: nix::Result<libc::c_int>) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::super::sys;
+    use super::super::udp::Local;
+    use super::*;
+
+    /// Sends a train of 40 over the loopback interface by a socket that refuses runs or not; gives how many arrive,
+    /// and why no run went.
+    fn dispatched(refuses: bool) -> (usize, Option<i32>) {
+        let local = Local { address: Some(std::net::Ipv4Addr::LOCALHOST.into()), port: 0, interface: None };
+        let to = UdpSocket::open(&local, None, false).expect("a socket");
+        let from = UdpSocket::open(&local, None, false).expect("a socket");
+        if refuses {
+            sys::refuse_runs(from.as_fd()).expect("an old option");
+        }
+        let train = Train::of(&vec![vec![7; 1_000]; 40], 1);
+        let mut cargo = Cargo { train, loaded: true, ..Cargo::default() };
+        cargo.train.lead(to.local().expect("bound"));
+        let socket = FlowSocket {
+            flow: Flow::Udp(from),
+            discards: Discards::default(),
+            blocked: AtomicU32::new(0),
+            wake: Wake::new().expect("a wake"),
+            closing: AtomicBool::new(false),
+        };
+        assert!(socket.dispatch(&mut cargo).expect("sent"));
+        let count = mmsg::Receiver::new(2_000, false).receive(to.as_fd()).expect("they are there");
+        (count, cargo.refused.and_then(|error| error.raw_os_error()))
+    }
+
+    #[test]
+    fn a_system_that_refuses_runs_gets_datagrams_one_by_one() {
+        assert_eq!(dispatched(false), (40, None));
+        assert_eq!(dispatched(true), (40, Some(libc::EINVAL)));
+    }
+}

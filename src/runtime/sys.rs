@@ -54,6 +54,12 @@ pub(super) fn set_gro(socket: BorrowedFd<'_>, enabled: bool) -> io::Result<()> {
     }
 }
 
+/// Makes the kernel refuse runs on an IPv4 socket, as it does where the network card cannot compute checksums.
+#[cfg(all(test, target_os = "linux"))]
+pub(super) fn refuse_runs(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, (libc::SO_NO_CHECK, 1))
+}
+
 fn set_option(
     socket: BorrowedFd<'_>,
     level: libc::c_int,

@@ -57,6 +57,12 @@ impl Train {
         train
     }
 
+    /// Says where it goes.
+    #[cfg(test)]
+    pub fn lead(&mut self, remote: SocketAddr) {
+        self.remote = Some(remote);
+    }
+
     /// Where it goes, for a flow without connection.
     pub fn remote(&self) -> Option<SocketAddr> {
         self.remote
