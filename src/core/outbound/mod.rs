@@ -472,8 +472,12 @@ impl Outbound {
     }
 
     /// Hands over an acknowledgement of what was received on the link.
-    pub fn send_ack(&mut self, id: LinkId, ack: Ack) {
+    pub fn send_ack(&mut self, id: LinkId, mut ack: Ack) {
         if let Some(link) = self.links[id.index()].as_deref_mut() {
+            // One that could not leave yet must not be lost: what no acknowledgement speaks of counts as such.
+            if let Some(earlier) = &link.ack {
+                ack.include(earlier);
+            }
             link.ack = Some(ack);
         }
     }
