@@ -38,8 +38,8 @@ fn a_card_that_loses_all_runs_gets_none_any_more() {
             &[
                 Start,
                 Offer(Local, CUBIC),
-                Within(s(3), InRuns(0), Exactly(0.0)),
-                Run(s(3)),
+                Within(s(4), InRuns(0), Exactly(0.0)),
+                Run(s(10)),
                 Mark,
                 Run(s(5)),
                 Check(ShareOfSum(Local), AtLeast(0.7)),

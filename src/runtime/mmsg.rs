@@ -123,6 +123,7 @@ impl Message {
 
 /// A control message with one value, and room for what its end must be aligned to.
 #[repr(C)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there is no such message"))]
 struct Control<T> {
     header: libc::cmsghdr,
     value: T,

@@ -366,8 +366,12 @@ impl Link {
         let Some((in_runs, alone)) = self.sender.segmentation.judge(now) else { return false };
         self.gso_reason =
             Some(format!("the path lost {in_runs:.0} % of what left in runs and {alone:.0} % of the rest"));
-        // What was lost to that tells nothing of the capacity.
+        // What was lost to that tells nothing of the capacity, nor of the path.
         self.sender.renew(now, self.config.algorithm);
+        if self.state == State::Up && self.is_judged() {
+            self.fitness.retry(now, self.sender.totals());
+            (self.reason, self.probe_due) = (None, true);
+        }
         true
     }
 

@@ -427,11 +427,12 @@ impl Outbound {
     /// Sees whether the link is of use, by what became of its datagrams.
     fn judge(&mut self, now: Instant, id: LinkId) {
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-        if link.judge_runs(now) {
+        let was_unfit = link.reason.is_some();
+        let separate = link.judge_runs(now);
+        if separate {
             self.events.extend(Self::runs_given_up(id, link));
         }
-        let was_unfit = link.reason.is_some();
-        if !link.judge(now) {
+        if !link.judge(now) && !separate {
             return;
         }
         let (name, reason) = (link.config.name.clone(), link.reason.clone());
