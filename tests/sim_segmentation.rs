@@ -55,7 +55,7 @@ fn one_that_loses_the_last_of_each_run_neither() {
         &[
             Start,
             Offer(Local, CUBIC),
-            Within(s(3), InRuns(0), Exactly(0.0)),
+            Within(s(15), InRuns(0), Exactly(0.0)),
             Run(s(3)),
             Mark,
             Run(s(5)),

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use crate::core::units::Instant;
 
-/// Outcomes that tell something: of fewer a lossy radio link says now this, now that. Twice as many in each further
-/// round, and for good after a suspicion that was wrong: so the samples outgrow the time between two bursts of
-/// losses, which otherwise fall among the runs again and again by chance.
+/// Outcomes after which a suspicion can arise: of fewer a lossy radio link says now this, now that. Twice as many
+/// after each that was wrong.
 const SAMPLE: u64 = 128;
+/// Outcomes that confirm it are so many that runs lose this number again, and twice as many in each further round: a
+/// burst of losses that happens to fall among the runs is soon too short for that.
+const CONFIRMING: f64 = 8.0;
 /// Share of losses that is suspicious: one datagram in each run of a full train, and less is hardly a fault.
 const SUSPICIOUS: f64 = 0.02;
 /// In further rounds runs must lose at least this part of what they lost in the first …
@@ -20,7 +22,7 @@ const AS_MUCH: f64 = 0.5;
 /// … and datagrams that leave alone less than this one.
 const LESS: f64 = 0.25;
 /// So many times in a row runs must lose and lone datagrams arrive.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 4;
 /// Where nearly all is lost few outcomes and rounds are enough: a link that delivers nothing has not many.
 const HEAVY: f64 = 0.9;
 const FEW: u64 = 16;
@@ -146,7 +148,11 @@ impl Segmentation {
 
     /// Outcomes after which a state is judged.
     fn window(&self) -> u64 {
-        self.sample.saturating_mul(1 << self.rounds)
+        if !self.is_in_doubt() {
+            return self.sample;
+        }
+        let confirming = ((CONFIRMING / self.suspicion) as u64).max(FEW);
+        confirming.saturating_mul(self.sample / SAMPLE).saturating_mul(1 << self.rounds)
     }
 
     fn is_heavy(&self) -> bool {
