@@ -105,6 +105,10 @@ pub struct Peer {
     pub metric: u8,
     /// Longest silence before a sign of life is sent, whole seconds; `None` sends none.
     pub keep_alive: Option<Duration>,
+    /// Datagrams may leave in runs that the system cuts apart (UDP GSO), if it can and as long as they arrive.
+    pub gso: bool,
+    /// Datagrams may be taken from the system in runs (UDP GRO), if it can.
+    pub gro: bool,
 }
 
 impl Peer {

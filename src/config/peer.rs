@@ -17,6 +17,8 @@ pub(super) const KEYS: &[&str] = &[
     "CongestionControl",
     "Metric",
     "KeepAlive",
+    "Gso",
+    "Gro",
 ];
 
 /// Silence after which a link that initiates gives a sign of life: home routers forget a UDP flow
@@ -48,6 +50,7 @@ pub(super) fn read(fields: &mut Fields, section: usize) -> Draft {
     let metric = fields.parsed("Metric", |text| value::number(text, 0, u8::MAX));
     let keep_alive = fields.parsed("KeepAlive", keep_alive);
     let congestion_control = congestion_control(fields, &method);
+    let (gso, gro) = (offload(fields, "Gso", &method), offload(fields, "Gro", &method));
 
     same_family(fields, &local_address, &host);
     let listens = matches!(host, Field::Absent);
@@ -87,6 +90,8 @@ pub(super) fn read(fields: &mut Fields, section: usize) -> Draft {
             congestion_control,
             metric: metric.value().unwrap_or(0),
             keep_alive: keep_alive.value().unwrap_or(keep_alive_default),
+            gso,
+            gro,
         },
     }
 }
@@ -101,6 +106,15 @@ fn congestion_control(fields: &mut Fields, method: &Field<Method>) -> Congestion
         return CongestionControl::Kernel;
     }
     given.value().unwrap_or(CongestionControl::Bbr)
+}
+
+/// Whether an offload of UDP links may be used: `auto`, the default, or `off`.
+fn offload(fields: &mut Fields, key: &str, method: &Field<Method>) -> bool {
+    let given = fields.parsed(key, |text| value::choice(text, &[("auto", true), ("off", false)]));
+    if let (Field::Given(Method::Tcp, _), Some(line)) = (method, given.line()) {
+        fields.error(line, key, "refused: it is for UDP links; leave the line out");
+    }
+    given.value().unwrap_or(true)
 }
 
 /// IPv4 cannot reach IPv6, nor the other way round.

@@ -120,33 +120,38 @@ fn peer() -> impl Strategy<Value = Peer> {
         any::<bool>(),
         any::<u8>(),
         keep_alive,
+        any::<(bool, bool)>(),
     )
-        .prop_map(|(name, method, local, local_port, interface, remote, free, metric, keep_alive)| {
-            let local_address = match &remote {
-                Some(Remote { host: RemoteHost::Address(remote), .. }) => {
-                    local.filter(|local| local.is_ipv4() == remote.is_ipv4())
+        .prop_map(
+            |(name, method, local, local_port, interface, remote, free, metric, keep_alive, offloads)| {
+                let local_address = match &remote {
+                    Some(Remote { host: RemoteHost::Address(remote), .. }) => {
+                        local.filter(|local| local.is_ipv4() == remote.is_ipv4())
+                    }
+                    _ => local,
+                };
+                let congestion_control = match method {
+                    Method::Tcp => CongestionControl::Kernel,
+                    Method::Udp if free => CongestionControl::None,
+                    Method::Udp => CongestionControl::NewReno,
+                };
+                Peer {
+                    section: 0,
+                    name,
+                    method,
+                    local_address,
+                    // Steps of 17 leave room to add the number of the section.
+                    local_port: local_port / 17 * 17,
+                    interface,
+                    remote,
+                    congestion_control,
+                    metric,
+                    keep_alive,
+                    gso: method == Method::Tcp || offloads.0,
+                    gro: method == Method::Tcp || offloads.1,
                 }
-                _ => local,
-            };
-            let congestion_control = match method {
-                Method::Tcp => CongestionControl::Kernel,
-                Method::Udp if free => CongestionControl::None,
-                Method::Udp => CongestionControl::NewReno,
-            };
-            Peer {
-                section: 0,
-                name,
-                method,
-                local_address,
-                // Steps of 17 leave room to add the number of the section.
-                local_port: local_port / 17 * 17,
-                interface,
-                remote,
-                congestion_control,
-                metric,
-                keep_alive,
-            }
-        })
+            },
+        )
 }
 
 fn remote() -> impl Strategy<Value = Remote> {
@@ -216,6 +221,8 @@ fn print_peer(peer: &Peer) -> String {
     }
     if peer.method == Method::Udp {
         line("CongestionControl", &peer.congestion_control.name());
+        line("Gso", &if peer.gso { "auto" } else { "off" });
+        line("Gro", &if peer.gro { "auto" } else { "off" });
     }
     line("Metric", &peer.metric);
     match peer.keep_alive {

@@ -54,6 +54,7 @@ fn smallest_file_has_the_documented_defaults() {
     assert_eq!(initiator.metric, 0);
     assert_eq!(initiator.keep_alive, Some(Duration::from_secs(25)));
     assert!(initiator.initiates());
+    assert!(initiator.gso && initiator.gro);
     assert_eq!(listener.keep_alive, None);
     assert!(!listener.initiates());
 }
@@ -427,4 +428,16 @@ fn warnings_come_with_errors_too_and_the_interface_may_be_named() {
     let errors = Config::load_for(&own, &path).expect_err("a loop");
     assert_eq!(errors.warnings(), warnings);
     assert_eq!(errors.iter().next().and_then(Diagnostic::line), Some(5));
+}
+
+#[test]
+fn offloads_are_switched_for_each_udp_link() {
+    let config =
+        parse(&format!("[Host]\nKey={KEY}\n[Peer]\nLocalPort=9\nGSO = Off\ngro = AUTO\n")).expect("valid");
+    assert_eq!((config.peers[0].gso, config.peers[0].gro), (false, true));
+    assert_eq!(peer_errors("LocalPort = 1\nGro = on"), "nc0:5: Peer[1].Gro invalid: auto or off; given on");
+    assert_eq!(
+        peer_errors("LocalPort = 1\nMethod = TCP\nGso = off"),
+        "nc0:6: Peer[1].Gso refused: it is for UDP links; leave the line out"
+    );
 }

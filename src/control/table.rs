@@ -139,6 +139,12 @@ impl Page {
         self.line("local", &link.local.iter().map(ToString::to_string).collect::<Vec<_>>());
         self.line("remote", &link.remote.iter().map(ToString::to_string).collect::<Vec<_>>());
 
+        let switch = |on| if on { "on" } else { "off" };
+        let why = link.gso_reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let gso = link.gso.map(|on| format!("gso {}{why}", switch(on)));
+        let gro = link.gro.map(|on| format!("gro {}", switch(on)));
+        self.line("offload", &gso.into_iter().chain(gro).collect::<Vec<_>>());
+
         let path = link.path_mtu_bytes.map(|bytes| format!("MTU {bytes}, search: {}", link.path_mtu_state));
         self.line("path", &path.into_iter().collect::<Vec<_>>());
         let mut rtt: Vec<String> = link.srtt_ms.map(milliseconds).into_iter().collect();
@@ -316,6 +322,8 @@ mod tests {
                     received_bytes: 1400,
                     lost_packets: 12_346,
                     spurious_losses: 7,
+                    gso: Some(true),
+                    gro: Some(false),
                     ..Link::default()
                 },
                 Link {
@@ -361,6 +369,7 @@ link 1: dsl
   carrier: UDP, interface eth0, metric 0, [Peer] 1
   local: 192.0.2.1:9000
   remote: [2001:db8::1]:9000
+  offload: gso on, gro off
   round trip: 23.1 ms, min 20.0 ms
   one way: +12.3 ms (received)
   rate: bandwidth 14.5 Mbit/s, 12.3 Mbit/s delivered, 14.0 Mbit/s paced

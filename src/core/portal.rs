@@ -264,6 +264,13 @@ impl Portal {
         self.settle(now, &outbound)
     }
 
+    /// The system takes the link's datagrams alone and not in runs.
+    pub fn on_runs_refused(&self, now: Instant, link: LinkId, reason: String) {
+        let mut outbound = self.outbound();
+        outbound.on_runs_refused(link, reason);
+        self.settle(now, &outbound);
+    }
+
     /// A socket at which the peer may open links; each becomes one with `config`. `max_datagram` is the longest
     /// datagram to a peer with an IPv6 address.
     pub fn listen(&self, socket: SocketId, config: LinkConfig, max_datagram: u16) {

@@ -195,6 +195,12 @@ pub struct Link {
     /// Packets sent over this link besides another: second copies of repairs, of the first packets of conversations
     /// over lossy links, and of real-time packets.
     pub copies_sent_packets: u64,
+    /// Datagrams leave in runs that the system cuts apart (UDP GSO); `None` on a TCP link.
+    pub gso: Option<bool>,
+    /// Why they do not any more.
+    pub gso_reason: Option<String>,
+    /// Datagrams are taken from the system in runs (UDP GRO); `None` on a TCP link.
+    pub gro: Option<bool>,
     /// Datagrams discarded that arrived on this link, by reason.
     pub discards: BTreeMap<String, u64>,
 }

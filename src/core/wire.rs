@@ -390,6 +390,26 @@ impl Ack {
         let bit = below - 1;
         self.nack[(bit / 32) as usize] |= 1 << (bit % 32);
     }
+
+    /// Says also what the `earlier` acknowledgement of the same link says, which this replaces, as far as there is
+    /// room.
+    pub fn include(&mut self, earlier: &Self) {
+        let shift = u64::from(self.largest.wrapping_sub(earlier.largest));
+        let most = 32 * ACK_MAX_WORDS as u64;
+        let told = (shift + earlier.covered()).min(most);
+        let first = self.covered() + 1;
+        if told < first || shift > most {
+            return;
+        }
+        self.words = told.div_ceil(32) as u8;
+        for below in first..=self.covered() {
+            let received =
+                below == shift || below > shift && below <= told && !earlier.is_missing(below - shift);
+            if !received {
+                self.set_missing(below);
+            }
+        }
+    }
 }
 
 /// Reads the body of a [`Kind::PathReply`].
@@ -486,6 +506,35 @@ mod tests {
             prop_assert_eq!(&read, &ack);
             for below in 1..=read.covered() {
                 prop_assert_eq!(read.is_missing(below), missing.contains(&below));
+            }
+        }
+
+        /// What two acknowledgements say, the later one says that includes the earlier.
+        #[test]
+        fn an_ack_includes_an_earlier_one(
+            largest: u32,
+            shift in 0..3_000u32,
+            words in (1..=64u8, 1..=64u8),
+            missing in proptest::collection::btree_set(1u64..=2048, 0..200),
+        ) {
+            let ack = |largest, words: u8| {
+                let mut ack = Ack { largest, delay: 0, ce: 0, words, nack: [0; ACK_MAX_WORDS] };
+                missing.range(..=u64::from(words) * 32).for_each(|below| ack.set_missing(*below));
+                ack
+            };
+            let (earlier, later) = (ack(largest.wrapping_sub(shift), words.0), ack(largest, words.1));
+            let mut both = later.clone();
+            both.include(&earlier);
+            prop_assert!(both.words >= later.words);
+            let shift = u64::from(shift);
+            for below in 1..=2048 {
+                let told = below <= later.covered() && !later.is_missing(below)
+                    || below > later.covered()
+                        && (below == shift
+                            || below > shift
+                                && below <= shift + earlier.covered()
+                                && !earlier.is_missing(below - shift));
+                prop_assert_eq!(below <= both.covered() && !both.is_missing(below), told, "{}", below);
             }
         }
 

@@ -80,6 +80,8 @@ struct Cargo {
     /// Datagrams of the train that are sent; as long as it is loaded the rest waits for the socket.
     sent: usize,
     loaded: bool,
+    /// Why the system did not take a run of it; the rest leaves one by one.
+    refused: Option<io::Error>,
     errors: u32,
 }
 
@@ -255,7 +257,7 @@ impl Engine {
                 if !self.portal.pull(now(), link, &mut cargo.train) {
                     return;
                 }
-                (cargo.loaded, cargo.sent) = (true, 0);
+                (cargo.loaded, cargo.sent, cargo.refused) = (true, 0, None);
             }
             let socket = cargo.train.socket().and_then(|id| Some((id, sockets.get(&id)?)));
             let Some((id, socket)) = socket else {
@@ -264,7 +266,12 @@ impl Engine {
                 continue;
             };
             match socket.dispatch(cargo) {
-                Ok(true) => (cargo.loaded, cargo.errors) = (false, 0),
+                Ok(true) => {
+                    (cargo.loaded, cargo.errors) = (false, 0);
+                    if let Some(error) = cargo.refused.take() {
+                        self.portal.on_runs_refused(now(), link, format!("the system refuses runs: {error}"));
+                    }
+                }
                 Ok(false) => {
                     socket.block(link);
                     return;
@@ -366,7 +373,7 @@ impl Engine {
     // The network.
 
     fn read_udp(&self, id: SocketId, socket: &FlowSocket, udp: &UdpSocket) -> io::Result<()> {
-        let mut receiver = mmsg::Receiver::new(self.tun.buffer_size() + 128);
+        let mut receiver = mmsg::Receiver::new(self.tun.buffer_size() + 128, udp.has_gro());
         while !socket.closing.load(Ordering::Acquire) {
             let count = match receiver.receive(udp.as_fd()) {
                 Ok(count) => count,
@@ -380,8 +387,9 @@ impl Engine {
             };
             let mut received = receiver.received(count).peekable();
             while let Some(source) = received.peek().map(|first| first.source) {
-                let run = std::iter::from_fn(|| received.next_if(|next| next.source == source));
-                let whole = run.filter_map(|received| {
+                // No more at once than acknowledgements and the other links' threads should wait for.
+                let same = std::iter::from_fn(|| received.next_if(|next| next.source == source));
+                let whole = same.take(mmsg::BATCH).filter_map(|received| {
                     if received.datagram.is_none() {
                         let arrival = Arrival { socket: id, source, discards: &socket.discards };
                         self.portal.discard(&arrival, Discard::Oversized);
@@ -460,6 +468,14 @@ impl Engine {
     }
 }
 
+impl Cargo {
+    /// The system did not take the next run, but may take its datagrams one by one.
+    fn is_run_refused(&self, error: &io::Error) -> bool {
+        let in_run = self.train.runs(self.sent).next().is_some_and(|run| run.count > 1);
+        in_run && matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE))
+    }
+}
+
 impl FlowSocket {
     /// Sends what is loaded. True when all of it went, false if the socket is full.
     fn dispatch(&self, cargo: &mut Cargo) -> io::Result<bool> {
@@ -471,8 +487,15 @@ impl FlowSocket {
                         Ok(sent) => cargo.sent += sent,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) if cargo.is_run_refused(&error) => {
+                            // Older kernels say EINVAL also if it is too long: the rest will show.
+                            cargo.train.separate();
+                            cargo.refused = Some(error);
+                        }
                         // The interface does not carry it: lost, as further on the path; the rest is not.
-                        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => cargo.sent += 1,
+                        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                            (cargo.sent, cargo.refused) = (cargo.sent + 1, None);
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -509,6 +532,21 @@ impl FlowSocket {
         self.wake.wake();
     }
 
+    /// Whether datagrams are taken from the system in runs; `None` for a connection.
+    pub(super) fn gro(&self) -> Option<bool> {
+        match &self.flow {
+            Flow::Udp(udp) => Some(udp.has_gro()),
+            Flow::Tcp(_) => None,
+        }
+    }
+
+    /// From now on they are not.
+    pub(super) fn turn_gro_off(&self) {
+        if let Flow::Udp(udp) = &self.flow {
+            udp.turn_gro_off();
+        }
+    }
+
     /// Own address and port.
     pub(super) fn local(&self) -> Option<SocketAddr> {
         match &self.flow {
@@ -536,5 +574,42 @@ fn ignore_interrupt(result: nix::Result<libc::c_int>) -> io::Result<()> {
     match result {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::super::sys;
+    use super::super::udp::Local;
+    use super::*;
+
+    /// Sends a train of 40 over the loopback interface by a socket that refuses runs or not; gives how many arrive,
+    /// and why no run went.
+    fn dispatched(refuses: bool) -> (usize, Option<i32>) {
+        let local = Local { address: Some(std::net::Ipv4Addr::LOCALHOST.into()), port: 0, interface: None };
+        let to = UdpSocket::open(&local, None, false).expect("a socket");
+        let from = UdpSocket::open(&local, None, false).expect("a socket");
+        if refuses {
+            sys::refuse_runs(from.as_fd()).expect("an old option");
+        }
+        let train = Train::of(&vec![vec![7; 1_000]; 40], 1);
+        let mut cargo = Cargo { train, loaded: true, ..Cargo::default() };
+        cargo.train.lead(to.local().expect("bound"));
+        let socket = FlowSocket {
+            flow: Flow::Udp(from),
+            discards: Discards::default(),
+            blocked: AtomicU32::new(0),
+            wake: Wake::new().expect("a wake"),
+            closing: AtomicBool::new(false),
+        };
+        assert!(socket.dispatch(&mut cargo).expect("sent"));
+        let count = mmsg::Receiver::new(2_000, false).receive(to.as_fd()).expect("they are there");
+        (count, cargo.refused.and_then(|error| error.raw_os_error()))
+    }
+
+    #[test]
+    fn a_system_that_refuses_runs_gets_datagrams_one_by_one() {
+        assert_eq!(dispatched(false), (40, None));
+        assert_eq!(dispatched(true), (40, Some(libc::EINVAL)));
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::clock;
 use super::engine::{Engine, Flow};
 use super::interface::{self, Changes, index_of, mtu_of_address};
-use super::sys::interface_mtu;
+use super::sys::{has_gso, interface_mtu};
 use super::tcp::{self, TcpFlow};
 use super::udp::{Local, UdpSocket, source_towards};
 use crate::config::{CongestionControl, Method, Peer, Remote, RemoteHost};
@@ -119,17 +119,20 @@ impl Keeper {
     }
 
     /// Opens a UDP socket, or shares the one that has this port already.
-    fn open_udp(&self, local: &Local, remote: Option<SocketAddr>) -> io::Result<SocketId> {
+    fn open_udp(&self, local: &Local, remote: Option<SocketAddr>, gro: bool) -> io::Result<SocketId> {
         if local.port == 0 {
-            return self.engine.add_socket(Flow::Udp(UdpSocket::open(local, remote)?));
+            return self.engine.add_socket(Flow::Udp(UdpSocket::open(local, remote, gro)?));
         }
         let mut sockets = self.sockets();
         if let Some(shared) = sockets.shared.get_mut(local) {
             shared.users += 1;
+            if let Some(socket) = self.engine.socket(shared.socket).filter(|_| !gro) {
+                socket.turn_gro_off();
+            }
             return Ok(shared.socket);
         }
         // Bound for both families, as another section may need the other one.
-        let socket = self.engine.add_socket(Flow::Udp(UdpSocket::open(local, None)?))?;
+        let socket = self.engine.add_socket(Flow::Udp(UdpSocket::open(local, None, gro)?))?;
         sockets.shared.insert(local.clone(), Shared { socket, users: 1 });
         Ok(socket)
     }
@@ -243,7 +246,7 @@ impl Section {
         let mut address = resolve(remote, self.wants_v6()).await?;
         let local = self.local();
         let way = self.way_to(address)?;
-        let socket = self.keeper.open_udp(&local, Some(address)).map_err(|error| self.explain(error))?;
+        let socket = self.open_udp(&local, Some(address))?;
         let mut failures = self.hold(socket, false);
         loop {
             self.open(socket, address, max_datagram(&local, address));
@@ -262,6 +265,10 @@ impl Section {
                 moved = moved => moved,
             };
         }
+    }
+
+    fn open_udp(&self, local: &Local, remote: Option<SocketAddr>) -> io::Result<SocketId> {
+        self.keeper.open_udp(local, remote, self.peer.gro).map_err(|error| self.explain(error))
     }
 
     async fn initiate_tcp(&self, remote: &Remote) -> io::Result<std::convert::Infallible> {
@@ -285,7 +292,7 @@ impl Section {
 
     async fn listen_udp(&self) -> io::Result<std::convert::Infallible> {
         let local = self.local();
-        let socket = self.keeper.open_udp(&local, None).map_err(|error| self.explain(error))?;
+        let socket = self.open_udp(&local, None)?;
         let mut failures = self.hold(socket, true);
         // The path to the peer is not known yet: it tells its side's limit, the interface gives ours.
         let mtu = local.interface.as_deref().and_then(interface_mtu).unwrap_or(ETHERNET);
@@ -537,6 +544,7 @@ fn link_config(peer: &Peer) -> LinkConfig {
         },
         metric: if peer.initiates() || peer.metric > 0 { Some(peer.metric) } else { None },
         keep_alive: peer.keep_alive,
+        gso: peer.gso && has_gso(),
     }
 }
 

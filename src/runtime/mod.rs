@@ -207,6 +207,7 @@ impl Runtime {
             let socket = self.engine.portal.socket(id).and_then(|socket| self.engine.socket(socket));
             if let Some(socket) = socket {
                 link.local = socket.local();
+                link.gro = socket.gro();
                 link.discards = socket.discards.snapshot();
             }
         }
@@ -304,6 +305,9 @@ fn log(event: &Event) {
         }
         Event::Judged { link, name, reason: None } => {
             tracing::info!("link {} {name}: loses little again, carries data", link.0 + 1);
+        }
+        Event::RunsGivenUp { link, name, reason } => {
+            tracing::warn!("link {} {name}: GSO off: {reason}", link.0 + 1);
         }
         Event::Moved { link, name, remote } => {
             tracing::info!("link {} {name}: the other portal is at {remote} now", link.0 + 1);

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The options, and their values, by which a socket neither fragments nor heeds what ICMP says of the path.
@@ -24,6 +26,38 @@ pub(super) fn never_fragment(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<(
         set_option(socket, libc::IPPROTO_IP, WHOLE_V4)?;
     }
     Ok(())
+}
+
+/// Whether the system cuts runs of datagrams apart (UDP GSO). The network card need not know how to.
+pub(super) fn has_gso() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None);
+        // A length for all that a socket sends; what we set is one for each message.
+        let option = (libc::UDP_SEGMENT, 1_000);
+        socket.is_ok_and(|socket| set_option(socket.as_fd(), libc::SOL_UDP, option).is_ok())
+    }
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
+/// Lets a socket take datagrams that belong together as one message (UDP GRO), or not any more.
+pub(super) fn set_gro(socket: BorrowedFd<'_>, enabled: bool) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        set_option(socket, libc::SOL_UDP, (libc::UDP_GRO, enabled.into()))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (socket, enabled);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Makes the kernel refuse runs on an IPv4 socket, as it does where the network card cannot compute checksums.
+#[cfg(all(test, target_os = "linux"))]
+pub(super) fn refuse_runs(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, (libc::SO_NO_CHECK, 1))
 }
 
 fn set_option(

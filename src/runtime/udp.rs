@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -82,19 +83,34 @@ fn bind_interface(_: &Socket, _: &str) -> io::Result<()> {
 pub(super) struct UdpSocket {
     socket: Socket,
     ipv6: bool,
+    gro: AtomicBool,
 }
 
 impl UdpSocket {
-    /// Opens and binds it.
-    pub(super) fn open(local: &Local, remote: Option<SocketAddr>) -> io::Result<Self> {
+    /// Opens and binds it, with GRO if that is wanted and the system has it.
+    pub(super) fn open(local: &Local, remote: Option<SocketAddr>, gro: bool) -> io::Result<Self> {
         let socket = bound(local, remote, Type::DGRAM, Protocol::UDP)?;
         grow_buffers(&socket);
         let ipv6 = socket.domain()? == Domain::IPV6;
         sys::never_fragment(socket.as_fd(), ipv6)?;
-        Ok(Self { socket, ipv6 })
+        let gro = gro && sys::set_gro(socket.as_fd(), true).is_ok();
+        Ok(Self { socket, ipv6, gro: gro.into() })
     }
 
-    /// Sends datagrams of `train` from number `skip` on; gives how many went. `WouldBlock` if none could.
+    /// Whether the kernel hands over datagrams in runs.
+    pub(super) fn has_gro(&self) -> bool {
+        self.gro.load(Ordering::Relaxed)
+    }
+
+    /// Lets the kernel hand over each datagram on its own: a section that shares the socket wants it so.
+    pub(super) fn turn_gro_off(&self) {
+        if self.has_gro() && sys::set_gro(self.socket.as_fd(), false).is_ok() {
+            self.gro.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends datagrams of `train` from number `skip` on, in its runs; gives how many went. `WouldBlock` if none
+    /// could.
     pub(super) fn send(&self, train: &Train, skip: usize, to: SocketAddr) -> io::Result<usize> {
         mmsg::send(self.socket.as_fd(), train, skip, &self.address(to))
     }
@@ -146,4 +162,83 @@ pub(super) fn source_towards(local: &Local, remote: SocketAddr) -> Option<IpAddr
     let socket = bound(&probe, Some(remote), Type::DGRAM, Protocol::UDP).ok()?;
     socket.connect(&remote.into()).ok()?;
     Some(socket.local_addr().ok()?.as_socket()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::mmsg::Receiver;
+    use super::*;
+
+    /// Sends `data` over the loopback interface in runs or not; gives what arrives, and in how many messages.
+    fn carried(data: &[Vec<u8>], address: IpAddr, gso: bool, gro: bool) -> (Vec<Vec<u8>>, usize) {
+        let local = Local { address: Some(address), port: 0, interface: None };
+        let open = |gro| UdpSocket::open(&local, None, gro).expect("a socket");
+        let (from, to) = (open(false), open(gro));
+        assert_eq!(to.has_gro(), gro && cfg!(target_os = "linux"));
+        let mut train = Train::of(data, 2);
+        if !(gso && sys::has_gso()) {
+            train.separate();
+        }
+        let mut sent = 0;
+        while sent < data.len() {
+            sent += from.send(&train, sent, to.local().expect("bound")).expect("there is room");
+        }
+        let mut receiver = Receiver::new(2_000, to.has_gro());
+        let (mut arrived, mut messages, begun) = (Vec::new(), 0, Instant::now());
+        while arrived.len() < data.len() && begun.elapsed() < Duration::from_secs(5) {
+            let Ok(count) = receiver.receive(to.as_fd()) else {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            };
+            messages += count;
+            for received in receiver.received(count) {
+                assert_eq!(Some(received.source), from.local());
+                arrived.push(received.datagram.expect("not too long").to_vec());
+            }
+        }
+        (arrived, messages)
+    }
+
+    #[test]
+    fn a_train_arrives_intact_and_in_order_with_and_without_offload() {
+        // What controls the link, full packets, the end of a flight, and small ones.
+        let lengths = [&[60, 300][..], &[1_400; 36], &[700], &[90, 90, 80]].concat();
+        let data: Vec<Vec<u8>> = (0..).zip(lengths).map(|(fill, len)| vec![fill; len]).collect();
+        for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            for (gso, gro) in [(true, true), (true, false), (false, true), (false, false)] {
+                let (arrived, messages) = carried(&data, address, gso, gro);
+                assert!(arrived == data, "{address} GSO {gso} GRO {gro}: {} arrived", arrived.len());
+                if gso && gro && sys::has_gso() {
+                    assert_eq!(messages, 4, "two alone and two runs to {address}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gro_can_be_turned_off() {
+        let local = Local { address: Some(Ipv4Addr::LOCALHOST.into()), port: 0, interface: None };
+        let socket = UdpSocket::open(&local, None, true).expect("a socket");
+        socket.turn_gro_off();
+        assert!(!socket.has_gro());
+    }
+
+    #[test]
+    fn what_is_too_long_is_told_and_the_rest_is_not_lost() {
+        let data = [vec![1; 100], vec![2; 5_000], vec![3; 0], vec![4; 2_000]];
+        for gro in [true, false] {
+            let local = Local { address: Some(Ipv4Addr::LOCALHOST.into()), port: 0, interface: None };
+            let to = UdpSocket::open(&local, None, gro).expect("a socket");
+            for datagram in &data {
+                to.send_one(datagram, to.local().expect("bound")).expect("there is room");
+            }
+            let mut receiver = Receiver::new(2_000, to.has_gro());
+            let count = receiver.receive(to.as_fd()).expect("they are there");
+            let lengths: Vec<_> =
+                receiver.received(count).map(|received| received.datagram.map(<[u8]>::len)).collect();
+            assert_eq!(lengths, [Some(100), None, Some(0), Some(2_000)]);
+        }
+    }
 }

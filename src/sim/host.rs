@@ -42,6 +42,10 @@ pub struct HostSetup {
     pub metrics: Vec<u8>,
     /// Longest silence on an idle link.
     pub keep_alive: Option<Duration>,
+    /// Its datagrams leave in runs.
+    pub gso: bool,
+    /// Its network card does not know how to cut them apart.
+    pub loses_runs: LosesRuns,
     /// Longest datagram of its links.
     pub max_datagram: u16,
     /// How the links are used.
@@ -57,8 +61,32 @@ impl Default for HostSetup {
             algorithm: Algorithm::Bbr,
             metrics: Vec::new(),
             keep_alive: None,
+            gso: true,
+            loses_runs: LosesRuns::Never,
             max_datagram: 1_472,
             policy: Policy::default(),
+        }
+    }
+}
+
+/// What a network card loses of several datagrams that it is to cut apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LosesRuns {
+    /// Nothing.
+    Never,
+    /// All.
+    Whole,
+    /// The last one.
+    TheLast,
+}
+
+impl LosesRuns {
+    /// Datagrams that leave of so many.
+    fn leaves(self, count: usize) -> usize {
+        match self {
+            Self::Whole if count > 1 => 0,
+            Self::TheLast if count > 1 => count - 1,
+            _ => count,
         }
     }
 }
@@ -179,6 +207,7 @@ impl Host {
             algorithm: setup.algorithm,
             metric: setup.metrics.get(i).or(setup.metrics.last()).copied(),
             keep_alive: setup.keep_alive,
+            gso: setup.gso,
         };
         if end == End::Remote && listens {
             // Told for IPv6, whose header is 20 bytes longer; these paths speak IPv4.
@@ -347,7 +376,11 @@ impl Host {
         while self.portal.pull(local, id, &mut self.train) {
             sent = true;
             if let Some((socket, target)) = self.train.socket().zip(self.train.remote()) {
-                self.train.datagrams().for_each(|bytes| net.send(now, self.end, socket, target, bytes));
+                for run in self.train.runs(0) {
+                    let whole =
+                        run.bytes.chunks(run.segment.max(1)).take(self.setup.loses_runs.leaves(run.count));
+                    whole.for_each(|bytes| net.send(now, self.end, socket, target, bytes));
+                }
             }
         }
         sent

@@ -132,6 +132,8 @@ pub enum Measure {
     Mtu(End),
     /// Changes of it so far.
     MtuChanges(End),
+    /// 1 if the local end's datagrams leave in runs on this path's link.
+    InRuns(usize),
     /// Longest IP packet that the local end knows a path to carry away from it.
     PathMtu(usize),
 }
@@ -323,6 +325,10 @@ impl World {
             Measure::MtuChanges(end) => {
                 let events = self.hosts[end as usize].events.iter();
                 events.filter(|(_, event)| matches!(event, Event::Mtu { .. })).count() as f64
+            }
+            Measure::InRuns(path) => {
+                let snapshot = self.snapshot(End::Local);
+                truth(snapshot.links.get(path).is_some_and(|link| link.gso == Some(true)))
             }
             Measure::PathMtu(path) => {
                 let snapshot = self.snapshot(End::Local);

@@ -91,6 +91,8 @@ fn describe_link(now: Instant, id: LinkId, link: &Link) -> snapshot::Link {
         repairs_sent_packets: link.account.repairs_sent,
         repairs_caused_packets: link.account.repairs_caused,
         copies_sent_packets: link.account.copies_sent,
+        gso: (link.config.method == "udp").then(|| link.sender.segmentation.is_on()),
+        gso_reason: link.gso_reason.clone(),
         ..snapshot::Link::default()
     }
 }

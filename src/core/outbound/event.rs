@@ -31,6 +31,15 @@ pub enum Event {
         /// What is wrong with it; `None`: nothing any more.
         reason: Option<Cow<'static, str>>,
     },
+    /// A link's datagrams leave one by one from now on.
+    RunsGivenUp {
+        /// Its number.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// The peer is reached at another address than before.
     Moved {
         /// Number of the link.

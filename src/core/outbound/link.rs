@@ -14,6 +14,7 @@ use super::adoption::Measurement;
 use super::congestion::Algorithm;
 use super::event::Heard;
 use super::path_mtu::PathMtu;
+use super::segmentation::Segmentation;
 use super::sender::Sender;
 use crate::core::units::{Instant, Rate};
 use crate::core::wire::{Ack, Probe, Report};
@@ -74,6 +75,8 @@ pub struct LinkConfig {
     pub metric: Option<u8>,
     /// Longest silence on an idle link; `None`: it may stay silent.
     pub keep_alive: Option<Duration>,
+    /// Datagrams may leave in runs that the system cuts apart (UDP GSO).
+    pub gso: bool,
 }
 
 /// Where a link is in its life.
@@ -129,6 +132,8 @@ pub(super) struct Link {
     /// What the peer told, for a link without a metric of its own.
     peer_metric: u8,
     pub(super) sender: Sender,
+    /// Why datagrams do not leave in runs any more.
+    pub(super) gso_reason: Option<String>,
     pub(super) last_received: Instant,
     last_sent: Instant,
     /// Data sequence of the newest datagram from it: only a newer one moves its address.
@@ -164,7 +169,8 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(now: Instant, config: LinkConfig) -> Self {
-        let sender = Sender::new(now, config.algorithm, ASSUMED_DATAGRAM.into());
+        let mut sender = Sender::new(now, config.algorithm, ASSUMED_DATAGRAM.into());
+        sender.segmentation = Segmentation::new(config.gso);
         Self {
             config,
             state: State::Init,
@@ -177,6 +183,7 @@ impl Link {
             peer_number: None,
             peer_metric: 0,
             sender,
+            gso_reason: None,
             last_received: now,
             last_sent: now,
             newest: 0,
@@ -372,6 +379,29 @@ impl Link {
             self.reason = self.unfitness();
         }
         changed
+    }
+
+    /// Sees by what became of them whether runs arrive. True if they will not be used any more.
+    pub(super) fn judge_runs(&mut self, now: Instant) -> bool {
+        let Some((in_runs, alone)) = self.sender.segmentation.judge(now) else { return false };
+        self.gso_reason =
+            Some(format!("the path lost {in_runs:.0} % of what left in runs and {alone:.0} % of the rest"));
+        // What was lost to that tells nothing of the capacity, nor of the path.
+        self.sender.renew(now, self.config.algorithm);
+        if self.state == State::Up && self.is_judged() {
+            self.fitness.retry(now, self.sender.totals());
+            (self.reason, self.probe_due) = (None, true);
+        }
+        true
+    }
+
+    /// The system does not take runs. True if that is news.
+    pub(super) fn on_runs_refused(&mut self, reason: String) -> bool {
+        let news = self.sender.segmentation.turn_off();
+        if news {
+            self.gso_reason = Some(reason);
+        }
+        news
     }
 
     /// Why it is not used although it is up.

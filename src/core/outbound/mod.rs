@@ -25,6 +25,7 @@ mod queue;
 mod redundancy;
 mod report;
 mod schedule;
+mod segmentation;
 mod sender;
 mod stamp;
 mod train;
@@ -52,7 +53,7 @@ use twins::Twins;
 
 pub use event::{Event, Heard};
 pub use link::{LinkConfig, STREAM, SocketId, State};
-pub use train::{Sealing, Train};
+pub use train::{Run, Sealing, Train};
 
 /// The queue holds this much of the links' summed rate, so that a burst finds room and delay stays bounded.
 const QUEUE_TIME: Duration = Duration::from_millis(200);
@@ -413,6 +414,21 @@ impl Outbound {
         }
     }
 
+    /// The system took the link's datagrams only alone, for `reason`: they leave so from now on.
+    pub fn on_runs_refused(&mut self, id: LinkId, reason: String) {
+        if let Some(link) = self.links[id.index()].as_deref_mut()
+            && link.on_runs_refused(reason)
+        {
+            self.events.extend(Self::runs_given_up(id, link));
+        }
+    }
+
+    /// The event that a link does not send in runs any more.
+    fn runs_given_up(id: LinkId, link: &Link) -> Option<Event> {
+        let reason = link.gso_reason.clone()?;
+        Some(Event::RunsGivenUp { link: id, name: link.config.name.clone(), reason })
+    }
+
     /// An acknowledgement of what was sent on the link.
     pub fn on_ack(&mut self, now: Instant, id: LinkId, ack: &Ack) {
         self.change(now, id, |link| link.on_ack(now, ack));
@@ -426,7 +442,11 @@ impl Outbound {
     fn judge(&mut self, now: Instant, id: LinkId) {
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         let was_unfit = link.reason.is_some();
-        if !link.judge(now) {
+        let separate = link.judge_runs(now);
+        if separate {
+            self.events.extend(Self::runs_given_up(id, link));
+        }
+        if !link.judge(now) && !separate {
             return;
         }
         let (name, reason) = (link.config.name.clone(), link.reason.clone());
@@ -467,8 +487,12 @@ impl Outbound {
     }
 
     /// Hands over an acknowledgement of what was received on the link.
-    pub fn send_ack(&mut self, id: LinkId, ack: Ack) {
+    pub fn send_ack(&mut self, id: LinkId, mut ack: Ack) {
         if let Some(link) = self.links[id.index()].as_deref_mut() {
+            // One that could not leave yet must not be lost: what no acknowledgement speaks of counts as such.
+            if let Some(earlier) = &link.ack {
+                ack.include(earlier);
+            }
             link.ack = Some(ack);
         }
     }

@@ -58,6 +58,7 @@ impl Outbound {
             return false;
         }
         self.pull_control(now, id, sealing, train);
+        train.end_controls();
         if let Some(sealing) = sealing
             && self.session
         {
@@ -87,7 +88,10 @@ impl Outbound {
             // What is left is not for it, or too long while its path is being measured.
             link.sender.on_app_limited(now);
         }
-        (train.socket, train.remote) = self.link(id).map_or((None, None), |link| (link.socket, link.remote));
+        if let Some(link) = self.links[id.index()].as_deref_mut() {
+            (train.socket, train.remote) = (link.socket, link.remote);
+            form_runs(link, train);
+        }
         !train.is_empty()
     }
 
@@ -419,6 +423,18 @@ impl Outbound {
         // What a late link holds belongs to the conversations that it has adopted.
         let shared = holding.filter(|(id, _)| self.active & 1 << id.0 == 0 || self.carries_backlog(*id));
         shared.fold(0, |mask, (id, _)| mask | 1 << id.0)
+    }
+}
+
+/// Lets the data of the train leave in runs, if they get there by the link, and takes note of it.
+fn form_runs(link: &mut Link, train: &mut Train) {
+    if !link.sender.segmentation.allows_runs() {
+        return;
+    }
+    train.allow_runs();
+    // What does not control the link is all numbered.
+    for run in train.runs(0).filter(|run| run.count > 1) {
+        link.sender.on_run(train.len() - run.first, run.count);
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::congestion::{Acked, Algorithm, Controller, Lost, RateSample};
 use super::pacer::{Pacer, TRAIN_TIME};
 use super::path_mtu::{BASE, Suspicion};
+use super::segmentation::Segmentation;
 use crate::core::headers::Definition;
 use crate::core::packet::Packet;
 use crate::core::rtt::{GRANULARITY, Rtt};
@@ -42,6 +43,8 @@ struct Sent {
     bytes: u32,
     fate: Fate,
     ordered: bool,
+    /// It left in a run with others.
+    in_run: bool,
     /// A packet is kept until it is acknowledged, see [`Kept`].
     kept: Option<Kept>,
     /// The header context that this defines.
@@ -102,7 +105,8 @@ pub struct Totals {
     pub lost: u64,
     /// Of these, arrived after all.
     pub spurious: u64,
-    /// Of those lost, sent before the link came up, see [`Sender::renew`], or too long maybe.
+    /// Of those lost, sent before the link came up, see [`Sender::renew`], or too long maybe, or in a run while it
+    /// is found out whether runs arrive.
     pub excused: u64,
 }
 
@@ -145,6 +149,8 @@ pub struct Sender {
     pub suspicion: Suspicion,
     /// It is being found out what length the path carries.
     pub length_in_doubt: bool,
+    /// Whether datagrams may leave in runs.
+    pub segmentation: Segmentation,
     /// Packets that were lost, and ones that are not needed any more, for the owner to take.
     pub lost: Vec<Kept>,
     /// See [`Sender::lost`].
@@ -184,6 +190,7 @@ impl Sender {
             loss: 0.0,
             suspicion: Suspicion::default(),
             length_in_doubt: false,
+            segmentation: Segmentation::new(false),
             lost: Vec::new(),
             done: Vec::new(),
             confirmed: Vec::new(),
@@ -254,6 +261,7 @@ impl Sender {
             bytes: on_wire as u32,
             fate: Fate::InFlight,
             ordered,
+            in_run: false,
             kept,
             defines: None,
             app_limited: self.is_app_limited(),
@@ -274,6 +282,12 @@ impl Sender {
         if let Some(sent) = self.sent.back_mut() {
             sent.defines = Some(definition);
         }
+    }
+
+    /// Of the transmissions recorded last, so many before the end, `count` left in one run.
+    pub fn on_run(&mut self, before_end: usize, count: usize) {
+        let first = self.sent.len().saturating_sub(before_end);
+        self.sent.iter_mut().skip(first).take(count).for_each(|sent| sent.in_run = true);
     }
 
     /// There is nothing to send. If window and pacer are open, what is sent shows no rate of the path. While the
@@ -352,6 +366,7 @@ impl Sender {
         }
         self.confirmed.extend(sent.defines);
         self.suspicion.on_acked(bytes.saturating_sub(self.around));
+        self.segmentation.on_acked(time, sent.in_run, was == Fate::Lost);
         newly.count += 1;
         self.totals.acked += 1;
         newly.bytes += bytes;
@@ -423,9 +438,11 @@ impl Sender {
             self.lost.extend(sent.kept.take());
             let length = u64::from(sent.bytes).saturating_sub(self.around);
             self.suspicion.on_lost(length);
+            self.segmentation.on_lost(sent.time, sent.in_run);
             count += 1;
             let long = self.length_in_doubt && length > BASE.into();
-            self.totals.excused += u64::from(long || sent.time < self.controlled_since);
+            let cut_in_vain = sent.in_run && self.segmentation.is_in_doubt();
+            self.totals.excused += u64::from(long || cut_in_vain || sent.time < self.controlled_since);
             if sent.time >= self.controlled_since {
                 lost.bytes += u64::from(sent.bytes);
                 lost.newest_sent = lost.newest_sent.max(sent.time);
@@ -539,6 +556,7 @@ impl Sender {
         let (lost, done) = (std::mem::take(&mut self.lost), std::mem::take(&mut self.done));
         *self = Self {
             totals,
+            segmentation: self.segmentation,
             lost,
             done,
             next_sequence,

@@ -19,6 +19,10 @@ pub struct Train {
     ends: Vec<usize>,
     /// Datagrams that are complete as written (handshakes).
     raw: usize,
+    /// Datagrams that control the link, before the data.
+    controls: usize,
+    /// The data may leave in runs.
+    in_runs: bool,
     /// By which socket, and where to.
     pub(super) socket: Option<SocketId>,
     pub(super) remote: Option<SocketAddr>,
@@ -30,6 +34,8 @@ impl Default for Train {
             buffer: vec![0; CAPACITY].into_boxed_slice(),
             ends: Vec::with_capacity(MAX_DATAGRAMS),
             raw: 0,
+            controls: 0,
+            in_runs: false,
             socket: None,
             remote: None,
         }
@@ -37,6 +43,26 @@ impl Default for Train {
 }
 
 impl Train {
+    /// A train of `data`, which may leave in runs, behind so many datagrams that control the link.
+    #[cfg(test)]
+    pub fn of(data: &[Vec<u8>], controls: usize) -> Self {
+        let mut train = Self::default();
+        for (i, datagram) in data.iter().enumerate() {
+            if i == controls {
+                train.end_controls();
+            }
+            train.push(datagram.len()).copy_from_slice(datagram);
+        }
+        train.allow_runs();
+        train
+    }
+
+    /// Says where it goes.
+    #[cfg(test)]
+    pub fn lead(&mut self, remote: SocketAddr) {
+        self.remote = Some(remote);
+    }
+
     /// Where it goes, for a flow without connection.
     pub fn remote(&self) -> Option<SocketAddr> {
         self.remote
@@ -62,9 +88,49 @@ impl Train {
         self.ends.iter().scan(0, |start, &end| Some(&self.buffer[std::mem::replace(start, end)..end]))
     }
 
+    /// The datagrams from number `first` on, in the pieces in which they are to leave.
+    pub fn runs(&self, first: usize) -> impl Iterator<Item = Run<'_>> {
+        let mut next = first;
+        std::iter::from_fn(move || {
+            let run = self.run(next)?;
+            next += run.count;
+            Some(run)
+        })
+    }
+
+    /// From now on each datagram is a run of its own.
+    pub fn separate(&mut self) {
+        self.in_runs = false;
+    }
+
+    /// The run that begins with datagram `first`.
+    fn run(&self, first: usize) -> Option<Run<'_>> {
+        let start = first.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        let segment = self.ends.get(first)? - start;
+        let mut count = 1;
+        if self.in_runs && first >= self.controls && segment > 0 {
+            let mut rest = self.ends[first..].windows(2).map(|ends| ends[1] - ends[0]);
+            count += rest.clone().take_while(|len| *len == segment).count();
+            // A shorter one may be the last.
+            count += usize::from(rest.nth(count - 1).is_some_and(|len| len > 0 && len < segment));
+        }
+        Some(Run { first, count, segment, bytes: &self.buffer[start..self.ends[first + count - 1]] })
+    }
+
     pub(super) fn clear(&mut self) {
         self.ends.clear();
-        (self.raw, self.socket, self.remote) = (0, None, None);
+        (self.raw, self.controls, self.in_runs, self.socket, self.remote) = (0, 0, false, None, None);
+    }
+
+    /// What is there controls the link, and each of it leaves alone: it must arrive where runs do not, and shows
+    /// that they do not.
+    pub(super) fn end_controls(&mut self) {
+        self.controls = self.ends.len();
+    }
+
+    /// The data may leave in runs.
+    pub(super) fn allow_runs(&mut self) {
+        self.in_runs = true;
     }
 
     /// Longest datagram that still finds room.
@@ -102,6 +168,20 @@ impl Train {
     }
 }
 
+/// Datagrams of one length, but for the last, which may be shorter: the kernel or the network card cuts them apart
+/// (UDP GSO, `UDP_SEGMENT` in udp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run<'a> {
+    /// Number of its first datagram in the train.
+    pub first: usize,
+    /// How many, 1 or more.
+    pub count: usize,
+    /// Length of each, bytes.
+    pub segment: usize,
+    /// All of them.
+    pub bytes: &'a [u8],
+}
+
 /// Which epoch a train is written for.
 #[derive(Clone, Copy, Debug)]
 pub struct Sealing {
@@ -109,4 +189,63 @@ pub struct Sealing {
     pub epoch: u8,
     /// Bytes to leave free behind each datagram.
     pub footer_len: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn train(controls: &[usize], data: &[usize]) -> Train {
+        let lengths = controls.iter().chain(data);
+        let datagrams: Vec<_> = (0..).zip(lengths).map(|(fill, len)| vec![fill; *len]).collect();
+        Train::of(&datagrams, controls.len())
+    }
+
+    fn counts(train: &Train, first: usize) -> Vec<usize> {
+        train.runs(first).map(|run| run.count).collect()
+    }
+
+    #[test]
+    fn equal_ones_go_together_and_a_shorter_one_ends_them() {
+        assert_eq!(counts(&train(&[], &[9, 9, 9, 4, 4, 9, 5, 6]), 0), [4, 1, 2, 1]);
+        assert_eq!(counts(&train(&[], &[9, 9, 9]), 1), [2]);
+        assert!(counts(&train(&[], &[9, 9, 9]), 3).is_empty());
+        assert!(counts(&train(&[], &[]), 0).is_empty());
+        assert_eq!(counts(&train(&[], &[1_000; 64]), 0), [64]);
+    }
+
+    #[test]
+    fn what_controls_the_link_goes_alone() {
+        assert_eq!(counts(&train(&[9, 9, 9], &[9, 9]), 0), [1, 1, 1, 2]);
+        let mut separate = train(&[], &[9, 9]);
+        separate.separate();
+        assert_eq!(counts(&separate, 0), [1, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_runs_are_the_datagrams(
+            controls in vec(0..4usize, 0..4),
+            data in vec(0..4usize, 0..60),
+            first in 0..64usize,
+        ) {
+            let train = train(&controls, &data);
+            let whole: Vec<&[u8]> = train.datagrams().skip(first).collect();
+            let mut at = first;
+            let mut together: Vec<&[u8]> = Vec::new();
+            for run in train.runs(first) {
+                prop_assert_eq!(run.first, at);
+                at += run.count;
+                match run.count {
+                    1 => together.push(run.bytes),
+                    _ => together.extend(run.bytes.chunks(run.segment)),
+                }
+                prop_assert_eq!(together.len(), at - first);
+            }
+            prop_assert_eq!(together, whole);
+        }
+    }
 }

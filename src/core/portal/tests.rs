@@ -32,6 +32,7 @@ fn link_config() -> LinkConfig {
         method: "udp",
         algorithm: Algorithm::NewReno,
         metric: None,
+        gso: true,
         keep_alive: None,
     }
 }

@@ -71,6 +71,12 @@ impl Fitness {
         }
     }
 
+    /// What the link lost was not its fault: it is tried anew.
+    pub(super) fn retry(&mut self, now: Instant, totals: Totals) {
+        self.verdict = Verdict::Fit;
+        self.restart(now, totals);
+    }
+
     pub(super) fn verdict(&self) -> Verdict {
         self.verdict
     }
