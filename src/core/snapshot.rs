@@ -18,8 +18,11 @@ pub struct Snapshot {
     pub uptime_seconds: f64,
     /// Current MTU of the interface, bytes.
     pub mtu: u32,
-    /// `mac` or `none`.
+    /// `aead`, `mac` or `none`.
     pub protection: String,
+    /// What encrypts, such as `AES-128-GCM`; `None` without encryption or session.
+    #[serde(default)]
+    pub cipher: Option<String>,
     /// The session with the other portal.
     pub session: Session,
     /// The shared queue.

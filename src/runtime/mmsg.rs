@@ -26,7 +26,7 @@ pub(super) struct Receiver {
 pub(super) struct Received<'a> {
     pub(super) source: SocketAddr,
     /// `None` if it was longer than a slot.
-    pub(super) datagram: Option<&'a [u8]>,
+    pub(super) datagram: Option<&'a mut [u8]>,
 }
 
 impl Receiver {
@@ -79,13 +79,13 @@ impl Receiver {
     }
 
     /// The first `count` datagrams of the last call. One without a usable source is left out.
-    pub(super) fn received(&self, count: usize) -> impl Iterator<Item = Received<'_>> {
-        (0..count).filter_map(|i| {
-            let source = address(&self.addresses[i])?;
-            let start = i * self.slot;
-            let whole = self.flags[i] & libc::MSG_TRUNC == 0;
-            let datagram = whole.then(|| &self.buffer[start..start + self.lengths[i]]);
-            Some(Received { source, datagram })
+    pub(super) fn received(&mut self, count: usize) -> impl Iterator<Item = Received<'_>> {
+        let slots = self.buffer.chunks_exact_mut(self.slot).take(count);
+        let about = self.addresses.iter().zip(&self.lengths).zip(&self.flags);
+        slots.zip(about).filter_map(|(slot, ((source, &length), flags))| {
+            let whole = flags & libc::MSG_TRUNC == 0;
+            let datagram = whole.then(|| &mut slot[..length]);
+            Some(Received { source: address(source)?, datagram })
         })
     }
 }

@@ -51,7 +51,8 @@ impl Pair {
         let mut entropies = [0, 100].map(|seed| Fixed { wall: 1_000, seed });
         let config = PortalConfig {
             psk: [7; 32],
-            manner: Manner::Mac,
+            manner: Manner::Aead,
+            hardware_aes: true,
             buffer_size: 2_000,
             compression: true,
             assumed_datagram: 1_472,
@@ -79,8 +80,8 @@ impl Pair {
             }
             self.now += MS * 10;
             while way.front().is_some_and(|(at, ..)| *at <= self.now) {
-                let (_, to, (socket, source, datagrams)) = way.pop_front().expect("looked at");
-                self.receive(to, socket, source, &datagrams);
+                let (_, to, (socket, source, mut datagrams)) = way.pop_front().expect("looked at");
+                self.receive(to, socket, source, &mut datagrams);
             }
         }
     }
@@ -102,17 +103,17 @@ impl Pair {
         sent
     }
 
-    fn receive(&mut self, i: usize, socket: SocketId, source: SocketAddr, datagrams: &[Vec<u8>]) {
+    fn receive(&mut self, i: usize, socket: SocketId, source: SocketAddr, datagrams: &mut [Vec<u8>]) {
         let (discards, entropy) = (Discards::default(), &mut self.entropies[i]);
         let arrival = Arrival { socket, source, discards: &discards };
-        let bytes = datagrams.iter().map(|datagram| &datagram[..]);
+        let bytes = datagrams.iter_mut().map(|datagram| &mut datagram[..]);
         let effects = self.portals[i].receive(self.now, entropy, &arrival, bytes, &mut |_| {});
         for answer in effects.answers {
             let (back, from) = match i {
                 0 => (LISTENER, ([10, 0, 0, 1], 4_000 + socket.0 as u16)),
                 _ => (SocketId((source.port() - 4_000).into()), ([10, 0, 0, 2], 7_000)),
             };
-            self.receive(1 - i, back, from.into(), &[answer]);
+            self.receive(1 - i, back, from.into(), &mut [answer]);
         }
     }
 
@@ -124,7 +125,8 @@ impl Pair {
     fn restart_with_an_older_clock(&mut self) {
         let config = PortalConfig {
             psk: [7; 32],
-            manner: Manner::Mac,
+            manner: Manner::Aead,
+            hardware_aes: true,
             buffer_size: 2_000,
             compression: true,
             assumed_datagram: 1_472,
