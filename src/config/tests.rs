@@ -164,7 +164,7 @@ fn keys_of_the_host() {
     assert_eq!(host_errors("Compression = yes"), "nc0:3: Host.Compression invalid: on or off; given yes");
     assert_eq!(
         host_errors("Protection = aes"),
-        "nc0:3: Host.Protection invalid: aead, mac or none; given aes"
+        "nc0:3: Host.Protection invalid: aead or mac or none; given aes"
     );
     assert_eq!(
         host_errors("MetricMode = bond"),
