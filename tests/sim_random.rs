@@ -40,10 +40,11 @@ fn setup(seed: u64, rng: &mut Rng) -> Setup {
     setup.paths = (0..links).map(|_| [conditions(rng), conditions(rng)]).collect();
     setup.listens = rng.chance(0.7);
     setup.coalesce = Duration::from_micros([0, 100, 1_000][rng.below(3) as usize]);
-    let manner = if rng.chance(0.7) { Manner::Mac } else { Manner::None };
+    let manner = [Manner::Aead, Manner::Mac, Manner::None][rng.below(3) as usize];
     let keep_alive = rng.chance(0.5).then(|| ms(100 + rng.below(5_000)));
     for host in &mut setup.hosts {
         (host.manner, host.keep_alive) = (manner, keep_alive);
+        host.hardware_aes = rng.chance(0.7);
         host.compression = !seed.is_multiple_of(5);
         host.algorithm = if rng.chance(0.8) { Algorithm::Bbr } else { Algorithm::NewReno };
         if rng.chance(0.2) {

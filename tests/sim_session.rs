@@ -47,8 +47,11 @@ fn a_session_begins_over_lossy_links() {
 
 #[test]
 fn keys_are_renewed_under_load_without_loss() {
-    for (listens, from) in [(true, Local), (true, Remote), (false, Local)] {
-        let setup = Setup { listens, ..two_links(2) };
+    let manners = [Manner::Aead, Manner::Aead, Manner::Mac];
+    for ((listens, from), manner) in [(true, Local), (true, Remote), (false, Local)].into_iter().zip(manners)
+    {
+        let mut setup = Setup { listens, ..two_links(2) };
+        setup.hosts.iter_mut().for_each(|host| host.manner = manner);
         play(
             setup,
             &[
@@ -200,18 +203,53 @@ fn another_key_gives_no_session_and_a_reason() {
 
 #[test]
 fn another_protection_gives_no_session_and_a_reason() {
-    let mut setup = two_links(10);
-    setup.hosts[1].manner = Manner::None;
-    play(
-        setup,
-        &[
-            Run(s(10)),
-            Check(Session(Local), Exactly(0.0)),
-            Check(Session(Remote), Exactly(0.0)),
-            Trouble(Remote, "another Protection than none"),
-            Check(Links(Remote), Exactly(0.0)),
-        ],
-    );
+    let differences = [
+        (Manner::Aead, Manner::None, "another Protection than none"),
+        (Manner::Aead, Manner::Mac, "another Protection than mac"),
+        (Manner::Mac, Manner::Aead, "another Protection than aead"),
+    ];
+    for (local, remote, told) in differences {
+        let mut setup = two_links(10);
+        (setup.hosts[0].manner, setup.hosts[1].manner) = (local, remote);
+        play(
+            setup,
+            &[
+                Run(s(10)),
+                Check(Session(Local), Exactly(0.0)),
+                Check(Session(Remote), Exactly(0.0)),
+                Trouble(Remote, told),
+                Check(Links(Remote), Exactly(0.0)),
+            ],
+        );
+    }
+}
+
+#[test]
+fn every_protection_carries_the_sum() {
+    let ciphers = [(Manner::Aead, true), (Manner::Aead, false), (Manner::Mac, false), (Manner::None, false)];
+    for (manner, hardware_aes) in ciphers {
+        let mut setup = two_links(12);
+        setup.hosts.iter_mut().for_each(|host| host.manner = manner);
+        // One CPU without it is enough for the other cipher.
+        setup.hosts[1].hardware_aes = hardware_aes;
+        let steps = [
+            Start,
+            Offer(Local, BULK),
+            Offer(Remote, BULK),
+            Run(s(4)),
+            Check(ShareOfSum(Local), AtLeast(0.8)),
+            Check(ShareOfSum(Remote), AtLeast(0.8)),
+        ];
+        let world = play(setup, &steps);
+        let cipher = match (manner, hardware_aes) {
+            (Manner::Aead, true) => Some("AES-128-GCM"),
+            (Manner::Aead, false) => Some("ChaCha20-Poly1305"),
+            _ => None,
+        };
+        for end in End::BOTH {
+            assert_eq!(world.snapshot(end).cipher.as_deref(), cipher);
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use netcombiner::core::session::protection::Manner;
 use netcombiner::sim::End::{Local, Remote};
 use netcombiner::sim::adversary::{Attack, Forgery};
 use netcombiner::sim::scenario::Bound::{AtLeast, AtMost, Exactly};
@@ -23,7 +24,7 @@ fn attack(forgery: Forgery, to: End, every: Duration, spoofed: bool) -> Step {
 }
 
 /// Load both ways, then the attacks; in the end all is as it was.
-fn under(seed: u64, attacks: impl Iterator<Item = Step>) {
+fn under(seed: u64, manner: Manner, attacks: impl Iterator<Item = Step>) {
     let mut steps = vec![Tap, Start, Offer(Local, BULK), Offer(Remote, BULK), Run(s(3)), Mark];
     steps.extend(attacks);
     steps.extend([
@@ -39,26 +40,30 @@ fn under(seed: u64, attacks: impl Iterator<Item = Step>) {
         Check(Handshakes(Local), Exactly(1.0)),
         Check(Handshakes(Remote), Exactly(1.0)),
     ]);
-    play(Setup { coalesce: Duration::ZERO, ..two_links(seed) }, &steps);
+    let mut setup = Setup { coalesce: Duration::ZERO, ..two_links(seed) };
+    setup.hosts.iter_mut().for_each(|host| host.manner = manner);
+    play(setup, &steps);
 }
 
 #[test]
 fn every_kind_of_forgery_is_counted_and_does_nothing() {
     for (seed, forgery) in (1..).zip(Forgery::ALL) {
-        under(seed, End::BOTH.into_iter().map(|to| attack(forgery, to, ms(5), false)));
+        for manner in [Manner::Aead, Manner::Mac] {
+            under(seed, manner, End::BOTH.into_iter().map(|to| attack(forgery, to, ms(5), false)));
+        }
     }
 }
 
 #[test]
 fn the_right_address_makes_no_forgery_better() {
-    under(20, Forgery::ALL.into_iter().map(|forgery| attack(forgery, Remote, ms(10), true)));
-    under(21, Forgery::ALL.into_iter().map(|forgery| attack(forgery, Local, ms(10), true)));
+    under(20, Manner::Aead, Forgery::ALL.into_iter().map(|forgery| attack(forgery, Remote, ms(10), true)));
+    under(21, Manner::Aead, Forgery::ALL.into_iter().map(|forgery| attack(forgery, Local, ms(10), true)));
 }
 
 #[test]
 fn a_flood_of_all_of_them_does_not_slow_the_bond() {
     let every = Duration::from_micros(500);
-    under(30, Forgery::ALL.into_iter().map(|forgery| attack(forgery, Remote, every, false)));
+    under(30, Manner::Aead, Forgery::ALL.into_iter().map(|forgery| attack(forgery, Remote, every, false)));
 }
 
 #[test]

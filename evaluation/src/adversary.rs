@@ -35,7 +35,7 @@ const BURST: u64 = 500;
 /// What a bad datagram is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A recorded datagram with a made-up footer.
+    /// A recorded datagram with a made-up footer or tag.
     Forged,
     /// A recorded datagram as it was.
     Replayed,
@@ -100,6 +100,11 @@ impl Recorder {
     /// How many datagrams are ready for use.
     pub fn ready(&self) -> usize {
         lock(&self.seen).iter().filter(|(at, _)| at.elapsed() >= AGE).count()
+    }
+
+    /// Whether a datagram had these bytes in it, one after the other.
+    pub fn saw(&self, bytes: &[u8]) -> bool {
+        lock(&self.seen).iter().any(|(_, datagram)| datagram.windows(bytes.len()).any(|part| part == bytes))
     }
 
     /// One of those that are ready for use, chosen by `number`, the newest more often.

@@ -88,9 +88,11 @@ fn a_udp_and_a_tcp_link_together() {
 }
 
 #[test]
-fn without_protection_too() {
-    if may_build_labs("Protection = none") {
-        bonds(&PairOptions { protection: "none".into(), ..PairOptions::default() });
+fn with_every_protection() {
+    if may_build_labs("Protection = mac and none") {
+        for protection in ["mac", "none"] {
+            bonds(&PairOptions { protection: protection.into(), ..PairOptions::default() });
+        }
     }
 }
 

@@ -91,12 +91,12 @@ fn different_protections_make_no_tunnel_and_that_is_said() {
     }
     let lab = two_links();
     let key = random_key().unwrap();
-    let (mac, none) =
-        (PairOptions::default(), PairOptions { protection: "none".into(), ..Default::default() });
-    let configs = [local_config(&lab, &none, &key), remote_config(&mac, &key)];
-    let mut pair = Pair::start_with(&lab, &mac, configs).unwrap();
+    let (aead, mac) =
+        (PairOptions::default(), PairOptions { protection: "mac".into(), ..Default::default() });
+    let configs = [local_config(&lab, &mac, &key), remote_config(&aead, &key)];
+    let mut pair = Pair::start_with(&lab, &aead, configs).unwrap();
     wait_trouble(pair.remote().unwrap(), "another Protection");
-    pair.remote().unwrap().wait_logged(SHORT, &["WARN", "another Protection", "mac"]).unwrap();
+    pair.remote().unwrap().wait_logged(SHORT, &["WARN", "another Protection", "aead"]).unwrap();
     wait_trouble(pair.local().unwrap(), "no answer from the other portal");
     assert!(pair.wait_connected(Duration::from_secs(1)).is_err());
     pair.stop().unwrap();

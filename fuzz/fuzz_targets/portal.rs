@@ -21,9 +21,11 @@ impl Entropy for Fixed {
 }
 
 fuzz_target!(|datagrams: Vec<Vec<u8>>| {
+    let mut datagrams = datagrams;
     let config = PortalConfig {
         psk: [7; 32],
-        manner: Manner::Mac,
+        manner: Manner::Aead,
+        hardware_aes: true,
         buffer_size: 2048,
         compression: true,
         assumed_datagram: 1_472,
@@ -33,7 +35,7 @@ fuzz_target!(|datagrams: Vec<Vec<u8>>| {
     let portal = Portal::new(Instant::ZERO, &config, &mut Fixed);
     let discards = Discards::default();
     let arrival = Arrival { socket: SocketId(0), source: ([192, 0, 2, 1], 1).into(), discards: &discards };
-    let received = datagrams.iter().map(Vec::as_slice);
+    let received = datagrams.iter_mut().map(Vec::as_mut_slice);
     let sink = &mut |_: &[u8]| unreachable!("nothing is authentic");
     let effects = portal.receive(Instant::ZERO, &mut Fixed, &arrival, received, sink);
     assert!(effects.answers.is_empty());

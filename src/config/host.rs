@@ -86,25 +86,27 @@ fn key(fields: &mut Fields, base_dir: &Path) -> Field<Key> {
 fn protection(fields: &mut Fields, key: Field<Key>) -> Option<Protection> {
     #[derive(Clone, Copy)]
     enum Kind {
+        Aead,
         Mac,
         None,
     }
-    let kinds = [("mac", Kind::Mac), ("none", Kind::None)];
+    let kinds = [("aead", Kind::Aead), ("mac", Kind::Mac), ("none", Kind::None)];
     let kind = match fields.parsed("Protection", |text| value::choice(text, &kinds)) {
         Field::Given(kind, _) => kind,
-        Field::Absent => Kind::Mac,
+        Field::Absent => Kind::Aead,
         Field::Invalid => return None,
     };
-    match (kind, key) {
-        (_, Field::Invalid) => None,
-        (Kind::None, key) => Some(Protection::None { key: key.value() }),
-        (Kind::Mac, Field::Given(key, _)) => Some(Protection::Mac { key }),
-        (Kind::Mac, Field::Absent) => {
-            fields
-                .missing("Key", "Protection = mac needs Key or KeyFile; make one with `netcombiner genkey`");
-            None
-        }
-    }
+    let needs_key = match (kind, key) {
+        (_, Field::Invalid) => return None,
+        (Kind::None, key) => return Some(Protection::None { key: key.value() }),
+        (Kind::Aead, Field::Given(key, _)) => return Some(Protection::Aead { key }),
+        (Kind::Mac, Field::Given(key, _)) => return Some(Protection::Mac { key }),
+        (Kind::Aead, Field::Absent) => "aead",
+        (Kind::Mac, Field::Absent) => "mac",
+    };
+    let fault = format!("Protection = {needs_key} needs Key or KeyFile; make one with `netcombiner genkey`");
+    fields.missing("Key", &fault);
+    None
 }
 
 fn addresses(fields: &mut Fields) -> Vec<Cidr> {

@@ -39,7 +39,7 @@ fn word() -> impl Strategy<Value = String> {
     let keys = host::KEYS.iter().chain(peer::KEYS).map(|key| format!("{key} ="));
     let others = [
         "[Host]", "[Peer]", "[", "]", "=", ":", "#", ";", "\n", "\n", "\n", " ", "\r", "\"", "'", "\\", ",",
-        "/", "0", "1", "65536", "nc0", "::1", "10.0.0.1", "UDP", "TCP", "off", "auto", "mac", "none",
+        "/", "0", "1", "65536", "nc0", "::1", "10.0.0.1", "UDP", "TCP", "off", "auto", "aead", "mac", "none",
         "overflow", "realtime", "é", "\u{feff}", "\0",
     ];
     let words: Vec<String> = keys.chain(others.map(str::to_owned)).collect();
@@ -78,6 +78,7 @@ fn host() -> impl Strategy<Value = Host> {
 fn protection() -> impl Strategy<Value = Protection> {
     let key = || any::<[u8; 32]>().prop_map(Key::new);
     prop_oneof![
+        key().prop_map(|key| Protection::Aead { key }),
         key().prop_map(|key| Protection::Mac { key }),
         option::of(key()).prop_map(|key| Protection::None { key }),
     ]

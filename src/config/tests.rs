@@ -38,7 +38,7 @@ fn smallest_file_has_the_documented_defaults() {
     let text =
         format!("[Host]\nKey={KEY}\n[Peer]\nRemoteHost=a.example\nRemotePort=1\n[Peer]\nLocalPort=9\n");
     let config = parse(&text).expect("valid");
-    assert_eq!(config.host.protection.name(), "mac");
+    assert_eq!(config.host.protection.name(), "aead");
     assert!(config.host.compression && config.host.offload);
     assert_eq!(config.host.mtu, Mtu::Auto);
     assert_eq!(config.host.addresses, []);
@@ -98,7 +98,7 @@ fn all_errors_come_at_once_in_the_order_of_the_lines() {
     assert_eq!(
         errors.lines().collect::<Vec<_>>(),
         [
-            "nc0:1: Host.Key missing: Protection = mac needs Key or KeyFile; make one with \
+            "nc0:1: Host.Key missing: Protection = aead needs Key or KeyFile; make one with \
              `netcombiner genkey`",
             "nc0:2: Host.MTU invalid: auto or min 576; given 10",
             "nc0:3: neither [Section] nor Key = value",
@@ -163,7 +163,10 @@ fn keys_unknown_misplaced_or_repeated() {
 fn keys_of_the_host() {
     assert_eq!(host_errors("KeyFile = x"), "nc0:3: Host.KeyFile refused: Key stands on line 2; keep one");
     assert_eq!(host_errors("Compression = yes"), "nc0:3: Host.Compression invalid: on or off; given yes");
-    assert_eq!(host_errors("Protection = aes"), "nc0:3: Host.Protection invalid: mac or none; given aes");
+    assert_eq!(
+        host_errors("Protection = aes"),
+        "nc0:3: Host.Protection invalid: aead or mac or none; given aes"
+    );
     assert_eq!(
         host_errors("MetricMode = bond"),
         "nc0:3: Host.MetricMode invalid: backup or overflow; given bond"

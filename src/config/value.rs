@@ -56,6 +56,11 @@ impl FromStr for Cidr {
 /// How datagrams are protected between the portals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protection {
+    /// Each datagram is encrypted: nobody can forge one or read what it carries.
+    Aead {
+        /// The shared key.
+        key: Key,
+    },
     /// Each datagram carries a keyed checksum: nobody can forge one, anybody can read it.
     Mac {
         /// The shared key.
@@ -72,14 +77,15 @@ impl Protection {
     /// The shared key, if there is one.
     pub fn key(&self) -> Option<&Key> {
         match self {
-            Protection::Mac { key } => Some(key),
+            Protection::Aead { key } | Protection::Mac { key } => Some(key),
             Protection::None { key } => key.as_ref(),
         }
     }
 
-    /// The word of the configuration: `mac` or `none`.
+    /// The word of the configuration: `aead`, `mac` or `none`.
     pub fn name(&self) -> &'static str {
         match self {
+            Protection::Aead { .. } => "aead",
             Protection::Mac { .. } => "mac",
             Protection::None { .. } => "none",
         }

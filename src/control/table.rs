@@ -13,7 +13,9 @@ pub fn render(snapshot: &Snapshot) -> String {
     let mut page = Page::default();
     page.head("interface", &snapshot.interface);
     page.line("running", &[duration(snapshot.uptime_seconds), format!("version {}", snapshot.version)]);
-    page.line("wire", &[format!("MTU {}", snapshot.mtu), format!("protection {}", snapshot.protection)]);
+    let cipher = snapshot.cipher.as_ref().map_or(String::new(), |cipher| format!(" ({cipher})"));
+    let protection = format!("protection {}{cipher}", snapshot.protection);
+    page.line("wire", &[format!("MTU {}", snapshot.mtu), protection]);
     page.line("offload", &offload(&snapshot.offload));
     page.line("session", &session(&snapshot.session));
     let (waiting, order) = (&snapshot.queue, &snapshot.resequencer);
@@ -250,7 +252,8 @@ mod tests {
             version: "0.1.0".into(),
             uptime_seconds: 7980.0,
             mtu: 1420,
-            protection: "mac".into(),
+            protection: "aead".into(),
+            cipher: Some("AES-128-GCM".into()),
             offload: ["tso4", "tso6", "uso", "coalesced tcp"].map(Into::into).into(),
             session: Session {
                 state: "established".into(),
@@ -351,7 +354,7 @@ mod tests {
         let expected = "\
 interface: nc0
   running: 2 h 13 min, version 0.1.0
-  wire: MTU 1420, protection mac
+  wire: MTU 1420, protection aead (AES-128-GCM)
   offload: tso4, tso6, uso, coalesced tcp
   session: established for 5 min 3 s, 1 handshake
   queue: 12 packets, 16.2 KiB of 1.50 MiB, 120345 taken, 3 dropped, 4 marked

@@ -25,7 +25,7 @@ use super::icmp;
 use super::inbound::{Delivery, Fresh, Inbound};
 use super::outbound::{Event, Heard, LinkConfig, Outbound, Policy, Sealing, SocketId, Train};
 use super::packet::Packet;
-use super::session::protection::{Manner, Sealed, Verified};
+use super::session::protection::{Manner, Sealed, Suite, Verified};
 use super::session::{Handshaken, KeyRing, Session};
 use super::snapshot;
 use super::units::{Instant, LinkId};
@@ -41,6 +41,9 @@ const FAST_TRIES: u32 = 60;
 const DARK: Duration = Duration::from_millis(500);
 /// Tries without an answer after which an operator hears of it.
 const TRIES_TO_TELL: u32 = 3;
+
+/// Datagrams that come in together, mostly at most.
+const TRAIN: usize = 64;
 
 /// An IPv4 header is that much shorter than one of IPv6.
 const V4_SAVES: u16 = 20;
@@ -96,6 +99,8 @@ pub struct PortalConfig {
     pub psk: [u8; 32],
     /// Protection of the session.
     pub manner: Manner,
+    /// The CPU has instructions for AES-GCM.
+    pub hardware_aes: bool,
     /// Longest inner packet.
     pub buffer_size: usize,
     /// Inner headers are sent compressed. What the peer compressed is understood in any case.
@@ -170,7 +175,7 @@ impl Portal {
         Self {
             ring: ArcSwap::default(),
             session: Mutex::new(SessionRoom {
-                session: Session::new(now, &config.psk, config.manner, instance),
+                session: Session::new(now, &config.psk, config.manner, config.hardware_aes, instance),
                 generation: 0,
                 listeners: HashMap::new(),
                 next_try: now,
@@ -292,40 +297,66 @@ impl Portal {
 
     // From the network.
 
-    /// Takes datagrams that came in together. What is not right is counted, never an error.
+    /// Takes datagrams that came in together, and decrypts them where they are. What is not right is counted,
+    /// never an error.
     pub fn receive<'a>(
         &self,
         now: Instant,
         entropy: &mut dyn Entropy,
         arrival: &Arrival<'_>,
-        datagrams: impl Iterator<Item = &'a [u8]>,
+        datagrams: impl Iterator<Item = &'a mut [u8]>,
         sink: Sink<'_>,
     ) -> Effects {
         let mut effects = Effects::default();
-        let mut verified = Vec::with_capacity(datagrams.size_hint().0);
-        let mut ring = self.ring.load();
+        let expected = datagrams.size_hint().1.map_or(TRAIN, |most| most.min(TRAIN));
+        let (mut sealed, mut verified) = (Vec::with_capacity(expected), Vec::with_capacity(expected));
         for datagram in datagrams {
             if Kind::of(datagram) == Some(Kind::Handshake) {
+                self.open_sealed(now, arrival, &mut sealed, &mut verified);
                 match self.on_handshake(now, entropy, arrival, datagram) {
                     Ok(answer) => effects.answers.extend(answer),
                     Err(reason) => self.discard(arrival, reason),
                 }
-                ring = self.ring.load();
                 continue;
             }
-            match verify(&ring, datagram) {
-                Ok((number, authentic)) => {
-                    if ring.keys.unconfirmed == Some(number) {
-                        self.confirm(now, number);
-                        ring = self.ring.load();
+            match Sealed::parse(datagram) {
+                Ok(next) => {
+                    if sealed.last().is_some_and(|last: &Sealed<'_>| last.epoch() != next.epoch()) {
+                        self.open_sealed(now, arrival, &mut sealed, &mut verified);
                     }
-                    verified.push((authentic, ring.generation, datagram.len()));
+                    sealed.push(next);
                 }
                 Err(reason) => self.discard(arrival, reason),
             }
         }
+        self.open_sealed(now, arrival, &mut sealed, &mut verified);
         effects.ready = self.accept(now, arrival, &verified, sink);
         effects
+    }
+
+    /// Opens datagrams that name one key, and moves those that are authentic to `verified`.
+    fn open_sealed<'a>(
+        &self,
+        now: Instant,
+        arrival: &Arrival<'_>,
+        sealed: &mut Vec<Sealed<'a>>,
+        verified: &mut Vec<(Verified<'a>, u64)>,
+    ) {
+        let Some(number) = sealed.first().map(Sealed::epoch) else { return };
+        let ring = self.ring.load();
+        let Some(epoch) = ring.keys.receiving(number) else {
+            return sealed.drain(..).for_each(|_| self.discard(arrival, Discard::UnknownKey));
+        };
+        let first = verified.len();
+        epoch.open.open_all(sealed.drain(..), |opened| match opened {
+            Ok(authentic) => verified.push((authentic, ring.generation)),
+            Err(reason) => self.discard(arrival, reason),
+        });
+        if ring.keys.unconfirmed == Some(number) && verified.len() > first {
+            self.confirm(now, number);
+            let generation = self.ring.load().generation;
+            verified[first..].iter_mut().for_each(|(_, of)| *of = generation);
+        }
     }
 
     /// What is verified passes the replay window, then does what it came for.
@@ -333,7 +364,7 @@ impl Portal {
         &self,
         now: Instant,
         arrival: &Arrival<'_>,
-        verified: &[(Verified<'_>, u64, usize)],
+        verified: &[(Verified<'_>, u64)],
         sink: Sink<'_>,
     ) -> u16 {
         let mut news = Vec::with_capacity(verified.len());
@@ -342,16 +373,17 @@ impl Portal {
         let mut acks: Vec<(LinkId, Ack)> = Vec::new();
         {
             let mut inbound = self.inbound();
-            for (authentic, generation, len) in verified {
+            for (authentic, generation) in verified {
+                let len = authentic.wire_len();
                 match inbound.accept(now, *generation, authentic) {
                     Ok(fresh) => match (fresh.header.kind, fresh.link) {
                         (Kind::Data, Some(link)) => {
                             if let Err(reason) = inbound.order(now, &fresh, &mut deliveries) {
                                 self.discard(arrival, reason);
                             }
-                            note(&mut heard, link, &fresh, *len);
+                            note(&mut heard, link, &fresh, len);
                         }
-                        _ => news.push((fresh, *len)),
+                        _ => news.push((fresh, len)),
                     },
                     Err(reason) => self.discard(arrival, reason),
                 }
@@ -675,14 +707,19 @@ impl Portal {
 
     /// Fills `train` with sealed datagrams that the link has to send now. False if there are none.
     pub fn pull(&self, now: Instant, link: LinkId, train: &mut Train) -> bool {
+        let mut outbound = self.outbound();
+        // INVARIANT: the key is looked up under the lock under which numbers begin anew and new keys are shown, so
+        // that an old key never seals under numbers that it has sealed under.
         let ring = self.ring.load();
-        let sending = ring.keys.sending.as_ref();
+        let sending = ring.keys.sending.as_ref().filter(|epoch| !epoch.is_used_up());
         let sealing =
             sending.map(|epoch| Sealing { epoch: epoch.send_number, footer_len: epoch.seal.footer_len() });
-        if !self.outbound().pull(now, link, sealing, train) {
+        if !outbound.pull(now, link, sealing, train) {
             return false;
         }
+        drop(outbound);
         if let Some(epoch) = sending {
+            epoch.on_seal(train.len());
             train.seal(&epoch.seal);
         }
         true
@@ -732,6 +769,7 @@ impl Portal {
         let mut snapshot = snapshot::Snapshot { discards: self.discards.snapshot(), ..Default::default() };
         let room = self.session();
         snapshot.protection = room.session.manner().name().to_owned();
+        snapshot.cipher = room.session.suite().and_then(Suite::cipher).map(str::to_owned);
         snapshot.session = snapshot::Session {
             state: match (room.session.is_established(), room.tries) {
                 (true, _) => "established",
@@ -789,8 +827,9 @@ impl SessionRoom {
             return Some(self.next_try);
         }
         let rekey = self.session.rekey_at().filter(|_| outbound.data_packets() > self.packets_at_exchange);
+        let worn = self.session.is_worn().then_some(self.next_try);
         let dark = outbound.dark_since().map(|since| since + DARK);
-        [rekey, dark].into_iter().flatten().min().map(|at| at.max(self.next_try))
+        [rekey, worn, dark].into_iter().flatten().min().map(|at| at.max(self.next_try))
     }
 
     /// Remembers why there is no session. Gives an event if that is news.
@@ -799,14 +838,6 @@ impl SessionRoom {
         self.trouble = Some(trouble.clone());
         news.then_some(Event::Trouble(trouble))
     }
-}
-
-/// Finds the key and checks the footer.
-fn verify<'a>(ring: &Ring, datagram: &'a [u8]) -> Result<(u8, Verified<'a>), Discard> {
-    let sealed = Sealed::parse(datagram)?;
-    let number = sealed.epoch();
-    let epoch = ring.keys.receiving(number).ok_or(Discard::UnknownKey)?;
-    Ok((number, sealed.verify(&epoch.open)?))
 }
 
 /// Adds a datagram to what was heard of its link. Mostly there is one link.

@@ -18,8 +18,11 @@ pub struct Snapshot {
     pub uptime_seconds: f64,
     /// Current MTU of the interface, bytes.
     pub mtu: u32,
-    /// `mac` or `none`.
+    /// `aead`, `mac` or `none`.
     pub protection: String,
+    /// What encrypts, such as `AES-128-GCM`; `None` without encryption or session.
+    #[serde(default)]
+    pub cipher: Option<String>,
     /// What crosses the interface together with others of its conversation: `tso4`, `tso6` and `uso` from the system,
     /// `coalesced tcp` and `coalesced udp` to it.
     pub offload: Vec<String>,

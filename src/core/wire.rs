@@ -17,7 +17,8 @@
 //! order or, if there is none, stands in the place of the position. So a packet that defines a context is no longer
 //! than another.
 //!
-//! and ends with the footer of the session's protection. What lies between is an inner packet (data), or
+//! and ends with the footer of the session's protection. Encryption begins at byte 16, and the bytes 0 to 3 and 8 to 15
+//! are its nonce, see `core::session::protection`. What lies between is an inner packet (data), or
 //! one of the small bodies below. Parsers here take any bytes and never panic.
 
 use super::units::MAX_LINKS;

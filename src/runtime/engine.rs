@@ -428,7 +428,7 @@ impl Engine {
         id: SocketId,
         socket: &FlowSocket,
         source: SocketAddr,
-        datagrams: impl Iterator<Item = &'a [u8]>,
+        datagrams: impl Iterator<Item = &'a mut [u8]>,
     ) {
         let arrival = Arrival { socket: id, source, discards: &socket.discards };
         let outlet = &mut self.tun.outlet();

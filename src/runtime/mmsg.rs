@@ -41,7 +41,7 @@ struct Message {
 pub(super) struct Received<'a> {
     pub(super) source: SocketAddr,
     /// `None` if it was longer than any that is expected.
-    pub(super) datagram: Option<&'a [u8]>,
+    pub(super) datagram: Option<&'a mut [u8]>,
 }
 
 impl Receiver {
@@ -96,11 +96,13 @@ impl Receiver {
     }
 
     /// The datagrams of the first `count` messages of the last call. One without a usable source is left out.
-    pub(super) fn received(&self, count: usize) -> impl Iterator<Item = Received<'_>> {
-        let messages = self.messages.iter().zip(self.buffer.chunks_exact(self.slot)).zip(&*self.addresses);
-        messages.take(count).flat_map(|((message, slot), storage)| {
+    pub(super) fn received(&mut self, count: usize) -> impl Iterator<Item = Received<'_>> {
+        let slots = self.buffer.chunks_exact_mut(self.slot);
+        let messages = self.messages.iter().zip(slots).zip(&*self.addresses);
+        let longest = self.longest;
+        messages.take(count).flat_map(move |((message, slot), storage)| {
             let datagrams = address(storage).map(|source| {
-                message.datagrams(slot, self.longest).map(move |datagram| Received { source, datagram })
+                message.datagrams(slot, longest).map(move |datagram| Received { source, datagram })
             });
             datagrams.into_iter().flatten()
         })
@@ -109,15 +111,14 @@ impl Receiver {
 
 impl Message {
     /// The datagrams, of which none is expected to be longer than `longest`.
-    fn datagrams(self, slot: &[u8], longest: usize) -> impl Iterator<Item = Option<&[u8]>> {
-        let bytes = &slot[..self.len];
-        let one = self.cut || bytes.is_empty();
+    fn datagrams(self, slot: &mut [u8], longest: usize) -> impl Iterator<Item = Option<&mut [u8]>> {
+        let bytes = &mut slot[..self.len];
         // What is of no use as a length is none.
-        let segment = self.segment.filter(|&segment| segment > 0).unwrap_or(bytes.len()).max(1);
-        let whole = move |datagram: &&[u8]| !self.cut && datagram.len() <= longest;
-        let single = one.then_some(bytes);
-        let many = bytes.chunks(segment).take(if one { 0 } else { usize::MAX });
-        single.into_iter().chain(many).map(move |datagram| Some(datagram).filter(whole))
+        let segment = self.segment.filter(|&segment| segment > 0 && !self.cut);
+        let segment = segment.unwrap_or(bytes.len()).max(1);
+        let nothing = bytes.is_empty().then(<&mut [u8]>::default);
+        let whole = move |datagram: &&mut [u8]| !self.cut && datagram.len() <= longest;
+        nothing.into_iter().chain(bytes.chunks_mut(segment)).map(move |datagram| Some(datagram).filter(whole))
     }
 }
 
@@ -252,23 +253,25 @@ mod tests {
             longest in 1..300usize,
         ) {
             let slot: Vec<u8> = (0..300).map(|i| i as u8).collect();
+            let mut copy = slot.clone();
             let message = Message { len, cut, segment };
-            let datagrams: Vec<_> = message.datagrams(&slot, longest).collect();
+            let datagrams: Vec<_> = message.datagrams(&mut copy, longest).collect();
             let too_long = cut || segment.filter(|&segment| segment > 0).unwrap_or(len).min(len) > longest;
             prop_assert!(!datagrams.is_empty());
             prop_assert_eq!(datagrams.iter().any(Option::is_none), too_long);
             if !too_long {
-                prop_assert_eq!(datagrams.into_iter().flatten().collect::<Vec<_>>().concat(), &slot[..len]);
+                let bytes: Vec<u8> = datagrams.into_iter().flatten().flat_map(|part| part.to_vec()).collect();
+                prop_assert_eq!(&bytes, &slot[..len]);
             }
         }
     }
 
     #[test]
     fn a_message_is_cut_as_the_kernel_says() {
-        let slot = [7; 100];
         let lengths = |segment| -> Vec<_> {
+            let mut slot = [7; 100];
             let message = Message { len: 100, cut: false, segment };
-            message.datagrams(&slot, 100).map(|datagram| datagram.map(<[u8]>::len)).collect()
+            message.datagrams(&mut slot, 100).map(|datagram| datagram.map(|bytes| bytes.len())).collect()
         };
         assert_eq!(lengths(Some(40)), [Some(40), Some(40), Some(20)]);
         assert_eq!(lengths(Some(50)), [Some(50), Some(50)]);

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod clock;
+mod cpu;
 mod engine;
 mod interface;
 mod keeper;
@@ -246,6 +247,7 @@ fn fixed_mtu(config: &Config) -> Option<u16> {
 
 fn portal_config(config: &Config) -> PortalConfig {
     let manner = match config.host.protection {
+        Protection::Aead { .. } => Manner::Aead,
         Protection::Mac { .. } => Manner::Mac,
         Protection::None { .. } => Manner::None,
     };
@@ -255,6 +257,7 @@ fn portal_config(config: &Config) -> PortalConfig {
     PortalConfig {
         psk,
         manner,
+        hardware_aes: cpu::has_aes(),
         buffer_size: BUFFER_SIZE.max(max_mtu.into()),
         assumed_datagram: assumed.filter(|_| fixed_mtu(config).is_none()).unwrap_or(u16::MAX),
         max_mtu,

@@ -161,13 +161,13 @@ impl Records {
     }
 
     /// The records that are complete; they count as taken.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn take(&mut self) -> impl Iterator<Item = &mut [u8]> {
         let complete = complete_len(&self.buffer[self.start..self.end]);
-        let mut rest = &self.buffer[self.start..self.start + complete];
+        let mut rest = &mut self.buffer[self.start..self.start + complete];
         self.start += complete;
         std::iter::from_fn(move || {
-            let (length, behind) = rest.split_first_chunk::<LENGTH>()?;
-            let (record, next) = behind.split_at_checked(u16::from_be_bytes(*length).into())?;
+            let (length, behind) = std::mem::take(&mut rest).split_first_chunk_mut::<LENGTH>()?;
+            let (record, next) = behind.split_at_mut_checked(u16::from_be_bytes(*length).into())?;
             rest = next;
             Some(record)
         })
@@ -213,7 +213,7 @@ mod tests {
                 let end = (at + cut).min(stream.len());
                 let read = reader.read(&stream[at..end]).expect("a slice reads");
                 at += read;
-                got.extend(reader.take().map(<[u8]>::to_vec));
+                got.extend(reader.take().map(|record| record.to_vec()));
             }
             prop_assert_eq!(got, records);
         }

@@ -237,7 +237,7 @@ mod tests {
             let mut receiver = Receiver::new(2_000, to.has_gro());
             let count = receiver.receive(to.as_fd()).expect("they are there");
             let lengths: Vec<_> =
-                receiver.received(count).map(|received| received.datagram.map(<[u8]>::len)).collect();
+                receiver.received(count).map(|received| received.datagram.map(|bytes| bytes.len())).collect();
             assert_eq!(lengths, [Some(100), None, Some(0), Some(2_000)]);
         }
     }

@@ -143,7 +143,7 @@ impl Adversary {
                 let (mut key, mut random) = ([0; 32], [0; 32]);
                 self.rng.fill(&mut key);
                 self.rng.fill(&mut random);
-                let mut session = Session::new(now, &key, Manner::Mac, self.rng.next());
+                let mut session = Session::new(now, &key, Manner::Aead, true, self.rng.next());
                 session.initiate(u64::MAX, random)
             }
         };

@@ -34,6 +34,8 @@ pub struct HostSetup {
     pub psk: [u8; 32],
     /// Protection.
     pub manner: Manner,
+    /// Its CPU has instructions for AES-GCM.
+    pub hardware_aes: bool,
     /// Inner headers are sent compressed.
     pub compression: bool,
     /// Congestion control of its links.
@@ -56,7 +58,8 @@ impl Default for HostSetup {
     fn default() -> Self {
         Self {
             psk: [7; 32],
-            manner: Manner::Mac,
+            manner: Manner::Aead,
+            hardware_aes: true,
             compression: true,
             algorithm: Algorithm::Bbr,
             metrics: Vec::new(),
@@ -193,6 +196,7 @@ impl Host {
         let config = PortalConfig {
             psk: setup.psk,
             manner: setup.manner,
+            hardware_aes: setup.hardware_aes,
             buffer_size: BUFFER_SIZE,
             compression: setup.compression,
             assumed_datagram: setup.max_datagram,
@@ -293,7 +297,7 @@ impl Host {
         now: Instant,
         net: &mut Net,
         path: usize,
-        datagrams: &[Box<Datagram>],
+        datagrams: &mut [Box<Datagram>],
         deliver: Sink<'_>,
     ) -> u16 {
         if self.unplugged & 1 << path != 0 {
@@ -304,7 +308,7 @@ impl Host {
         let Some(source) = datagrams.first().map(|datagram| datagram.source) else { return 0 };
         let socket = net.paths[path].socket(self.end, path);
         let arrival = Arrival { socket, source, discards: &self.discards };
-        let bytes = datagrams.iter().map(|datagram| &datagram.bytes[..]);
+        let bytes = datagrams.iter_mut().map(|datagram| &mut datagram.bytes[..]);
         let effects = self.portal.receive(local, &mut self.entropy, &arrival, bytes, deliver);
         for answer in &effects.answers {
             net.send(now, self.end, socket, source, answer);

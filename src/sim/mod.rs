@@ -299,7 +299,7 @@ impl World {
     #[expect(clippy::vec_box, reason = "the boxes come from and return to the net")]
     fn arrive(&mut self, to: End, path: usize, mut datagrams: Vec<Box<Datagram>>) -> Vec<Box<Datagram>> {
         if !self.hosts[to as usize].asleep {
-            self.deliver(to, |host, now, net, sink| host.receive(now, net, path, &datagrams, sink));
+            self.deliver(to, |host, now, net, sink| host.receive(now, net, path, &mut datagrams, sink));
         }
         datagrams.drain(..).for_each(|datagram| self.net.recycle(datagram));
         datagrams

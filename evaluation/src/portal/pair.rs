@@ -56,7 +56,7 @@ pub struct PairOptions {
     pub link_methods: Vec<(usize, Method)>,
     /// `CongestionControl` of all links, such as `newreno`.
     pub congestion_control: String,
-    /// `Protection`, such as `mac`.
+    /// `Protection`, such as `mac`; empty for the default, `aead`.
     pub protection: String,
     /// The version of IP outside.
     pub outer: Family,

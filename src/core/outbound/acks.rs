@@ -62,7 +62,7 @@ fn acknowledgement(packet: &[u8]) -> Option<Range<usize>> {
     };
     let tcp = &packet[start..];
     let whole = tcp.len() >= TCP_LEN && usize::from(tcp[12] >> 4) * 4 == tcp.len();
-    (whole && tcp[13] & (ACK | TELLING) == ACK).then(|| start..packet.len())
+    (whole && tcp[13] & (ACK | TELLING) == ACK).then_some(start..packet.len())
 }
 
 fn addresses(version: u8) -> Range<usize> {

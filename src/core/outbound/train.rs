@@ -152,15 +152,15 @@ impl Train {
         self.raw += 1;
     }
 
-    /// Writes the footers.
+    /// Protects all but what is complete as written.
     pub(in crate::core) fn seal(&mut self, protector: &Protector) {
-        let mut start = 0;
-        for (i, &end) in self.ends.iter().enumerate() {
-            if i >= self.raw {
-                protector.seal(&mut self.buffer[start..end]);
-            }
-            start = end;
-        }
+        let mut start = self.raw.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let mut rest = &mut self.buffer[start..];
+        protector.seal_all(self.ends[self.raw..].iter().map(|&end| {
+            let (datagram, behind) = std::mem::take(&mut rest).split_at_mut(end - start);
+            (rest, start) = (behind, end);
+            datagram
+        }));
     }
 
     fn filled(&self) -> usize {

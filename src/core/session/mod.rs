@@ -12,6 +12,7 @@ pub mod protection;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use blake2::Blake2sMac;
@@ -21,12 +22,14 @@ use super::discard::Discard;
 use super::units::Instant;
 use super::wire::{HANDSHAKE_HEAD_LEN, HandshakeHead};
 use noise::{Exchange, Responded};
-use protection::{MAC_LEN, Manner, Protector, Secret, derive, footer_of, keyed};
+use protection::{MAC_LEN, Manner, Protector, SEAL_LIMIT, Secret, Suite, derive, footer_of, keyed};
 
 /// Age at which the initiator of a session's keys starts a new exchange (WireGuard's REKEY_AFTER_TIME).
 pub const REKEY_AFTER: Duration = Duration::from_secs(120);
 /// The responder starts one itself if the initiator has not by then.
 const REKEY_RESPONDER_AFTER: Duration = Duration::from_secs(135);
+/// Datagrams after which either side starts one.
+const REKEY_AFTER_DATAGRAMS: u64 = SEAL_LIMIT / 2;
 /// Exchanges begun and not answered that are kept: at one a second, round trips of four seconds complete.
 const MAX_PENDING: usize = 4;
 /// First messages remembered, so that one that was recorded is not taken twice (see [`Session::fresh_enough`]).
@@ -42,8 +45,27 @@ pub struct Epoch {
     pub seal: Protector,
     /// Verifies what we receive.
     pub open: Protector,
+    suite: Suite,
+    /// Datagrams that were sealed.
+    sealed: AtomicU64,
     created: Instant,
     initiator: bool,
+}
+
+impl Epoch {
+    /// Counts datagrams that are about to be sealed.
+    pub fn on_seal(&self, datagrams: usize) {
+        self.sealed.fetch_add(datagrams as u64, Ordering::Relaxed);
+    }
+
+    /// It sealed so many datagrams that it must not seal another: the peer did not answer for long.
+    pub fn is_used_up(&self) -> bool {
+        self.sealed.load(Ordering::Relaxed) >= SEAL_LIMIT
+    }
+
+    fn is_worn(&self) -> bool {
+        self.sealed.load(Ordering::Relaxed) >= REKEY_AFTER_DATAGRAMS
+    }
 }
 
 /// The keys in use, as the data path sees them.
@@ -80,6 +102,7 @@ pub struct Session {
     psk: Secret,
     handshake_mac: Blake2sMac<U16>,
     manner: Manner,
+    hardware_aes: bool,
     /// Random name of this run of the program; the peer tells a restart by it.
     instance: u64,
     peer_instance: Option<u64>,
@@ -115,15 +138,19 @@ pub(in crate::core) struct Hello {
     /// Nanoseconds of the wall clock; orders the first messages of one peer.
     timestamp: u64,
     manner: u8,
+    /// The CPU has instructions for AES-GCM.
+    hardware_aes: bool,
 }
 
 impl Session {
-    /// A session that has no keys yet. `instance` is random for every run of the program.
-    pub fn new(now: Instant, psk: &[u8; 32], manner: Manner, instance: u64) -> Self {
+    /// A session that has no keys yet. `hardware_aes`: this CPU has instructions for AES-GCM. `instance` is random
+    /// for every run of the program.
+    pub fn new(now: Instant, psk: &[u8; 32], manner: Manner, hardware_aes: bool, instance: u64) -> Self {
         Self {
             psk: Secret(*psk),
             handshake_mac: keyed(&derive(psk, b"netcombiner 1 handshake")),
             manner,
+            hardware_aes,
             instance,
             peer_instance: None,
             current: None,
@@ -142,7 +169,7 @@ impl Session {
     /// Begins an exchange and returns the datagram that does so, to be sent over any number of links.
     pub fn initiate(&mut self, wall_nanos: u64, random: [u8; 32]) -> Vec<u8> {
         let number = self.free_number();
-        let hello = Hello { instance: self.instance, timestamp: wall_nanos, manner: self.manner as u8 };
+        let hello = self.hello(wall_nanos);
         let (exchange, message) = Exchange::initiate(&self.psk, random, &hello);
         if self.pending.len() == MAX_PENDING {
             self.pending.pop_front();
@@ -189,7 +216,7 @@ impl Session {
         {
             return Ok(Handshaken::Answer(next.answer.clone()));
         }
-        let hello = Hello { instance: self.instance, timestamp: 0, manner: self.manner as u8 };
+        let hello = self.hello(0);
         let Responded { peer, secrets, message } =
             Exchange::respond(&self.psk, random, message, &hello, |peer| {
                 if peer.manner != self.manner as u8 {
@@ -205,11 +232,14 @@ impl Session {
         self.remember(footer);
 
         let number = self.free_number();
+        let suite = self.suite_with(&peer);
         let epoch = Arc::new(Epoch {
             receive_number: number,
             send_number: head.epoch,
-            seal: Protector::new(self.manner, &secrets.to_initiator.0),
-            open: Protector::new(self.manner, &secrets.to_responder.0),
+            seal: Protector::new(suite, &secrets.to_initiator.0),
+            open: Protector::new(suite, &secrets.to_responder.0),
+            suite,
+            sealed: AtomicU64::new(0),
             created: now,
             initiator: false,
         });
@@ -236,11 +266,14 @@ impl Session {
         if self.is_ambiguous(head.epoch, peer.instance) {
             return Err(Discard::StaleHandshake);
         }
+        let suite = self.suite_with(&peer);
         let epoch = Arc::new(Epoch {
             receive_number: number,
             send_number: head.epoch,
-            seal: Protector::new(self.manner, &secrets.to_responder.0),
-            open: Protector::new(self.manner, &secrets.to_initiator.0),
+            seal: Protector::new(suite, &secrets.to_responder.0),
+            open: Protector::new(suite, &secrets.to_initiator.0),
+            suite,
+            sealed: AtomicU64::new(0),
             created: now,
             initiator: true,
         });
@@ -289,6 +322,11 @@ impl Session {
         Some(epoch.created + if epoch.initiator { REKEY_AFTER } else { REKEY_RESPONDER_AFTER })
     }
 
+    /// So much was sealed with the present keys that they are due for replacement now.
+    pub fn is_worn(&self) -> bool {
+        self.current.as_ref().is_some_and(|epoch| epoch.is_worn())
+    }
+
     /// True once keys are in use.
     pub fn is_established(&self) -> bool {
         self.current.is_some()
@@ -304,15 +342,29 @@ impl Session {
         self.since
     }
 
-    /// The protection agreed on.
+    /// The protection as configured.
     pub fn manner(&self) -> Manner {
         self.manner
+    }
+
+    /// What was agreed on with the peer; `None` without keys.
+    pub fn suite(&self) -> Option<Suite> {
+        self.current.as_ref().map(|epoch| epoch.suite)
     }
 
     /// The peer said that it stops: its keys are void.
     pub fn close(&mut self, now: Instant) {
         (self.current, self.previous, self.next) = (None, [None, None], None);
         self.since = now;
+    }
+
+    fn hello(&self, timestamp: u64) -> Hello {
+        let manner = self.manner as u8;
+        Hello { instance: self.instance, timestamp, manner, hardware_aes: self.hardware_aes }
+    }
+
+    fn suite_with(&self, peer: &Hello) -> Suite {
+        Suite::agree(self.manner, self.hardware_aes && peer.hardware_aes)
     }
 
     /// A first message must be younger than any before it. A peer whose clock went backwards (a router

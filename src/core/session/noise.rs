@@ -12,7 +12,7 @@ use super::{Discard, Hello};
 
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"netcombiner 1";
-const HELLO_LEN: usize = 17;
+const HELLO_LEN: usize = 18;
 /// Ephemeral key (32), payload and tag (16).
 const MESSAGE_LEN: usize = 32 + HELLO_LEN + 16;
 
@@ -100,12 +100,18 @@ impl Hello {
         bytes[..8].copy_from_slice(&self.instance.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.timestamp.to_be_bytes());
         bytes[16] = self.manner;
+        bytes[17] = self.hardware_aes.into();
         bytes
     }
 
     fn from_bytes(bytes: &[u8; HELLO_LEN]) -> Self {
         let number = |at: usize| bytes[at..at + 8].iter().fold(0, |n, &b| n << 8 | u64::from(b));
-        Self { instance: number(0), timestamp: number(8), manner: bytes[16] }
+        Self {
+            instance: number(0),
+            timestamp: number(8),
+            manner: bytes[16],
+            hardware_aes: bytes[17] & 1 != 0,
+        }
     }
 }
 
