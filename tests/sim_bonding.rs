@@ -343,14 +343,16 @@ fn a_late_link_carries_whole_conversations() {
         Run(s(10)),
         Check(Carried(Local, 1), AtLeast(6.0)),
         Check(ShareOfSum(Local), AtLeast(0.75)),
-        // The conversations go on over what is left.
+        // The conversations go on over what is left, once what was on its way there has been sent again.
         Cut(1),
-        Run(s(4)),
+        Run(s(6)),
         Mark,
-        Run(s(4)),
+        Run(s(6)),
         Check(ShareOfBest(Local), AtLeast(0.9)),
     ]);
     play(setup(40), &steps);
-    let one = [Start, Offer(Local, CUBIC), Run(s(5)), Mark, Run(s(5)), Check(Carried(Local, 1), AtMost(0.1))];
+    // It has been measured by then, and is not worth its delay.
+    let one =
+        [Start, Offer(Local, CUBIC), Run(s(12)), Mark, Run(s(5)), Check(Carried(Local, 1), AtMost(0.1))];
     play(setup(41), &one);
 }
