@@ -152,6 +152,12 @@ impl Portal {
         until(limit, &what, || Ok(self.link(name)?["state"] == state)).with_context(|| self.log_tail())
     }
 
+    /// Waits until a link tells this reason for not carrying more; returns how long that took.
+    pub fn wait_reason(&self, name: &str, reason: &str, limit: Duration) -> Result<Duration> {
+        let what = format!("link {name} of {}: {reason}", self.name());
+        until(limit, &what, || Ok(self.link(name)?["reason"] == reason)).with_context(|| self.log_tail())
+    }
+
     /// Asks it to end (SIGTERM) and waits; an error if it does not, or not in good order.
     pub fn stop(mut self) -> Result<()> {
         kill(Pid::from_raw(self.pid() as i32), Signal::SIGTERM)?;

@@ -128,7 +128,9 @@ impl Outbound {
             |(other, link): &(LinkId, &Link)| self.active & 1 << other.0 != 0 && half_rtt(link) < delay;
         let rates = || self.each().filter(faster).filter_map(|(_, link)| link.sender.prospect());
         let sum: u64 = rates().map(Rate::bytes_per_second).sum();
-        let known = link.sender.rate().filter(|_| !link.sender.controller().is_searching());
+        // Only a model knows what the link could carry; what a link carried lately may be little for want of use.
+        let controller = link.sender.controller();
+        let known = controller.bandwidth().filter(|_| !controller.is_searching());
         if known.is_some_and(|rate| rate.bytes_per_second() < sum / WORTH_WAITING) {
             return u64::MAX;
         }
