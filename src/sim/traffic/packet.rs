@@ -189,7 +189,7 @@ impl Inner {
     }
 
     fn write_transport(&self, transport: &mut [u8], len: usize) {
-        let (ours, theirs) = (40_000 + self.flow, 5_001u16);
+        let (ours, theirs) = (40_000u16.wrapping_add(self.flow), 5_001);
         let (from, to) = if self.back { (theirs, ours) } else { (ours, theirs) };
         match self.protocol {
             Protocol::Echo => {
