@@ -86,7 +86,7 @@ impl Outbound {
         self.adoption.next = now + ADOPT_EVERY;
         for id in (0..MAX_LINKS as u8).map(LinkId).filter(|id| self.active & 1 << id.0 != 0) {
             if self.carries_backlog(id) {
-                self.queue.unbind(id);
+                self.queue.unbind(1 << id.0);
             } else if self.wants_more(now, id) {
                 return self.queue.bind_one(id);
             } else if let Some(link) = self.links[id.index()].as_deref_mut()
@@ -111,40 +111,39 @@ impl Outbound {
         worth && ((residents + free) as f64 * share).round() as usize > residents
     }
 
-    /// Whether conversations are bound to the link and wait.
-    pub(super) fn has_adopted(&self, id: LinkId) -> bool {
-        self.queue.has_bound(id)
+    /// Whether the link has something to send that no other link takes: of what it has adopted, or padding.
+    pub(super) fn has_own_load(&self, now: Instant, id: LinkId) -> bool {
+        self.queue.has_bound(id) || self.link(id).is_some_and(|link| link.measurement.is_on(now))
     }
 
-    /// Sends padding over a link that is being measured.
-    pub(super) fn pull_padding(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
-        if !self.is_measured(now, id) {
-            return;
+    /// Sends what waits of the conversations that the link has adopted; if that is nothing, padding while it is being
+    /// measured.
+    pub(super) fn pull_own_load(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+        if self.queue.has_bound(id) {
+            self.fill(now, id, sealing, train, |this, train, room| {
+                let packet = this.queue.pop_bound(now, id, room, this.carries(id));
+                packet.map(|packet| this.send(now, id, sealing, train, packet)).is_some()
+            });
+        } else if self.has_own_load(now, id) {
+            self.fill(now, id, sealing, train, |this, train, room| this.pad(now, id, sealing, train, room));
         }
+    }
+
+    /// Sends one datagram of padding, if there is room and it is needed.
+    fn pad(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, room: u64) -> bool {
         let longest = self.carries(id);
-        while let Some(room) = self.room(id, sealing, train, |link| link.sender.credit(now)) {
-            let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-            let needed = link.sender.controller().is_searching();
-            if room < longest || !link.measurement.goes_on(now, needed) {
-                return;
-            }
-            let bytes = HEADER_LEN + longest as usize + sealing.footer_len;
-            link.measurement.bytes += bytes as u64;
-            let mut stamp = Stamp::new(now, id, 0, sealing, &mut self.data_sequence);
-            stamp.control(train, link, Kind::Padding, 0, longest as usize).fill(0);
-            link.sender.on_sent(now, bytes, None);
+        let Some(link) = self.links[id.index()].as_deref_mut().filter(|_| room >= longest) else {
+            return false;
+        };
+        let needed = link.sender.controller().is_searching();
+        if !link.measurement.goes_on(now, needed) {
+            return false;
         }
-    }
-
-    /// Sends what waits of the conversations that the link has adopted.
-    pub(super) fn pull_adopted(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
-        let Some(sender) = self.link(id).map(|link| &link.sender) else { return };
-        let (credit, before) = (sender.credit(now), sender.in_flight());
-        loop {
-            let left = |link: &Link| credit.saturating_sub(link.sender.in_flight().saturating_sub(before));
-            let Some(room) = self.room(id, sealing, train, left) else { return };
-            let Some(packet) = self.queue.pop_bound(now, id, room, self.carries(id)) else { return };
-            self.send(now, id, sealing, train, packet);
-        }
+        let bytes = HEADER_LEN + longest as usize + sealing.footer_len;
+        link.measurement.bytes += bytes as u64;
+        let mut stamp = Stamp::new(now, id, 0, sealing, &mut self.data_sequence);
+        stamp.control(train, link, Kind::Padding, 0, longest as usize).fill(0);
+        link.sender.on_sent(now, bytes, None);
+        true
     }
 }

@@ -516,7 +516,7 @@ impl Outbound {
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let waiting = (self.has_backlog() || !self.twins.is_empty()) && self.session;
         let links = self.each().filter_map(|(id, link)| {
-            let used = waiting || self.session && (self.has_adopted(id) || link.measurement.is_on(now));
+            let used = waiting || self.session && self.has_own_load(now, id);
             let paced = link.sender.paced_until(now).filter(|_| used && self.active & 1 << id.0 != 0);
             [link.next_timeout(self.has_stand_in(id)), paced].into_iter().flatten().min()
         });
@@ -644,8 +644,7 @@ impl Outbound {
         self.active = usable()
             .filter(|(_, link)| Some(link.metric()) == lowest)
             .fold(0, |mask, (id, _)| mask | 1 << id.0);
-        let idle = (0..MAX_LINKS as u8).map(LinkId).filter(|id| self.active & 1 << id.0 == 0);
-        idle.for_each(|id| self.queue.unbind(id));
+        self.queue.unbind(!self.active);
         self.fit(now);
         self.drop_stranded_copies();
         self.dark_since = if up { None } else { self.dark_since.or(Some(now)) };

@@ -35,6 +35,8 @@ pub struct Queue {
     backlogged: VecDeque<u16>,
     /// Those with packets among the buckets bound to each link.
     bound: [VecDeque<u16>; MAX_LINKS],
+    /// Links that buckets are bound to, with packets or without, a bit each.
+    homes: u16,
     packets: usize,
     bytes: u64,
     limit: u64,
@@ -94,6 +96,7 @@ impl Queue {
             sparse: VecDeque::new(),
             backlogged: VecDeque::new(),
             bound: Default::default(),
+            homes: 0,
             packets: 0,
             bytes: 0,
             limit,
@@ -231,6 +234,11 @@ impl Queue {
         self.buckets[usize::from(id)].home
     }
 
+    /// Links that buckets are bound to, a bit each.
+    pub fn homes(&self) -> u16 {
+        self.homes
+    }
+
     /// Long conversations that are bound to the link.
     pub fn residents(&self, now: Instant, link: LinkId) -> usize {
         let lives = |bucket: &&Bucket| bucket.home == Some(link) && now.since(bucket.last) <= IDLE;
@@ -249,17 +257,26 @@ impl Queue {
         let Some(id) = youngest.map(|(at, _)| at).and_then(|at| self.backlogged.remove(at)) else { return };
         let bucket = &mut self.buckets[usize::from(id)];
         (bucket.home, bucket.list) = (Some(link), List::Bound(link));
+        self.homes |= 1 << link.0;
         self.bound[link.index()].push_back(id);
     }
 
-    /// From now on all links take from the conversations that were bound to this one.
-    pub fn unbind(&mut self, link: LinkId) {
-        for bucket in self.buckets.iter_mut().filter(|bucket| bucket.home == Some(link)) {
+    /// From now on all links take from the conversations that were bound to one of these, a bit each.
+    pub fn unbind(&mut self, links: u16) {
+        let leaving = links & self.homes;
+        if leaving == 0 {
+            return;
+        }
+        self.homes &= !leaving;
+        let of = |link: &LinkId| leaving & 1 << link.0 != 0;
+        for bucket in self.buckets.iter_mut().filter(|bucket| bucket.home.as_ref().is_some_and(of)) {
             bucket.home = None;
         }
-        for id in std::mem::take(&mut self.bound[link.index()]) {
-            self.buckets[usize::from(id)].list = List::Backlogged;
-            self.backlogged.push_back(id);
+        for link in (0..MAX_LINKS as u8).map(LinkId).filter(of) {
+            for id in std::mem::take(&mut self.bound[link.index()]) {
+                self.buckets[usize::from(id)].list = List::Backlogged;
+                self.backlogged.push_back(id);
+            }
         }
     }
 

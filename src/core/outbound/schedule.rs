@@ -41,9 +41,7 @@ impl Outbound {
                 || copy && link.sender.urgent_credit() > 0
                 || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
                 || backlog && self.takes_backlog(now, id) && link.sender.credit(now) > 0
-                || self.session
-                    && (self.has_adopted(id) || link.measurement.is_on(now))
-                    && link.sender.credit(now) > 0
+                || self.session && self.has_own_load(now, id) && link.sender.credit(now) > 0
                 || twins && self.twins.has_for(id) && self.carries_backlog(id) && link.sender.credit(now) > 0;
             if ready { mask | 1 << id.0 } else { mask }
         })
@@ -66,14 +64,8 @@ impl Outbound {
                 self.pull_urgent(now, id, sealing, train);
             }
             self.pull_copies(now, id, sealing, train);
-            if self.takes_backlog(now, id) {
-                self.pull_backlog(now, id, sealing, train);
-            }
-            if self.has_adopted(id) {
-                self.pull_adopted(now, id, sealing, train);
-            } else {
-                self.pull_padding(now, id, sealing, train);
-            }
+            self.pull_backlog(now, id, sealing, train);
+            self.pull_own_load(now, id, sealing, train);
             if !self.queue.has_backlog() {
                 self.pull_twins(now, id, sealing, train);
             }
@@ -81,8 +73,7 @@ impl Outbound {
         if !self.has_backlog() {
             self.on_drained(now);
         } else if (!self.takes_backlog(now, id) || self.is_narrow(id))
-            && !self.has_adopted(id)
-            && !self.is_measured(now, id)
+            && !self.has_own_load(now, id)
             && let Some(link) = self.links[id.index()].as_deref_mut()
         {
             // What is left is not for it, or too long while its path is being measured.
@@ -104,9 +95,9 @@ impl Outbound {
 
     /// Nothing waits that any link may take.
     pub(super) fn on_idle(&mut self, now: Instant) {
-        for (id, link) in (0..).map(LinkId).zip(&mut self.links) {
-            let used = |link: &Link| self.queue.has_bound(id) || link.measurement.is_on(now);
-            if let Some(link) = link.as_deref_mut().filter(|link| !used(link)) {
+        for id in (0..MAX_LINKS as u8).map(LinkId) {
+            let idle = !self.has_own_load(now, id);
+            if let Some(link) = self.links[id.index()].as_deref_mut().filter(|_| idle) {
                 link.sender.on_app_limited(now);
             }
         }
@@ -216,21 +207,38 @@ impl Outbound {
     }
 
     fn pull_backlog(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+        self.fill(now, id, sealing, train, |this, train, room| {
+            // What overflows ends within a train.
+            if !this.takes_backlog(now, id) {
+                return false;
+            }
+            let longest = this.carries(id);
+            let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
+            if let Some(kept) = this.handed_over.pop_front_if(fits) {
+                this.put_again(now, id, sealing, train, kept, |account| account.repairs_sent += 1);
+                return true;
+            }
+            let packet = this.queue.pop_backlogged(now, room, longest);
+            packet.map(|packet| this.send(now, id, sealing, train, packet)).is_some()
+        });
+    }
+
+    /// Lets `put` send one datagram after another while the link has credit, as it is now; `put` is told how long the
+    /// packet may be, and says whether there was one.
+    pub(super) fn fill(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        sealing: Sealing,
+        train: &mut Train,
+        mut put: impl FnMut(&mut Self, &mut Train, u64) -> bool,
+    ) {
         let Some(sender) = self.link(id).map(|link| &link.sender) else { return };
         let (credit, before) = (sender.credit(now), sender.in_flight());
-        // What overflows ends within a train.
-        while self.takes_backlog(now, id) {
-            let left = |link: &Link| credit.saturating_sub(link.sender.in_flight().saturating_sub(before));
-            let Some(room) = self.room(id, sealing, train, left) else { return };
-            let longest = self.carries(id);
-            let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
-            if let Some(kept) = self.handed_over.pop_front_if(fits) {
-                self.put_again(now, id, sealing, train, kept, |account| account.repairs_sent += 1);
-                continue;
-            }
-            let Some(packet) = self.queue.pop_backlogged(now, room, longest) else { return };
-            self.send(now, id, sealing, train, packet);
-        }
+        let left = |link: &Link| credit.saturating_sub(link.sender.in_flight().saturating_sub(before));
+        while let Some(room) = self.room(id, sealing, train, left)
+            && put(self, train, room)
+        {}
     }
 
     fn pull_twins(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
@@ -253,7 +261,7 @@ impl Outbound {
     }
 
     /// Longest packet that credit and train have room for, if it goes in full; `None` if not even a small one.
-    pub(super) fn room(
+    fn room(
         &self,
         id: LinkId,
         sealing: Sealing,
@@ -406,11 +414,6 @@ impl Outbound {
         Some(delay(link).saturating_sub(best))
     }
 
-    /// What the link carries is being measured.
-    pub(super) fn is_measured(&self, now: Instant, id: LinkId) -> bool {
-        self.link(id).is_some_and(|link| link.measurement.is_on(now))
-    }
-
     /// The link does not carry full packets, or is not known to yet.
     fn is_narrow(&self, id: LinkId) -> bool {
         self.carries(id) < self.longest as u64
@@ -421,10 +424,11 @@ impl Outbound {
         if let Some(home) = self.queue.home(bucket) {
             return 1 << home.0;
         }
-        let holding = self.each().filter(|(_, link)| link.sender.has_ordered_in_flight());
-        // What a late link holds belongs to the conversations that it has adopted.
-        let shared = holding.filter(|(id, _)| self.active & 1 << id.0 == 0 || self.carries_backlog(*id));
-        shared.fold(0, |mask, (id, _)| mask | 1 << id.0)
+        // What a link holds that has adopted conversations belongs to those.
+        let homes = self.queue.homes();
+        let holds = |link: &Link| link.sender.has_ordered_in_flight();
+        let holding = self.each().filter(|(id, link)| homes & 1 << id.0 == 0 && holds(link));
+        holding.fold(0, |mask, (id, _)| mask | 1 << id.0)
     }
 }
 

@@ -21,7 +21,7 @@ use blake2::digest::consts::U16;
 use super::discard::Discard;
 use super::units::Instant;
 use super::wire::{HANDSHAKE_HEAD_LEN, HandshakeHead};
-use noise::{Exchange, Responded};
+use noise::{Exchange, Responded, Secrets};
 use protection::{MAC_LEN, Manner, Protector, SEAL_LIMIT, Secret, Suite, derive, footer_of, keyed};
 
 /// Age at which the initiator of a session's keys starts a new exchange (WireGuard's REKEY_AFTER_TIME).
@@ -53,6 +53,18 @@ pub struct Epoch {
 }
 
 impl Epoch {
+    /// `numbers` are ours and the peer's.
+    fn new(now: Instant, numbers: (u8, u8), suite: Suite, secrets: &Secrets, initiator: bool) -> Epoch {
+        let protector = |secret: &Secret| Protector::new(suite, &secret.0);
+        let (to_initiator, to_responder) =
+            (protector(&secrets.to_initiator), protector(&secrets.to_responder));
+        let (seal, open) =
+            if initiator { (to_responder, to_initiator) } else { (to_initiator, to_responder) };
+        let (receive_number, send_number) = numbers;
+        let sealed = AtomicU64::new(0);
+        Epoch { receive_number, send_number, seal, open, suite, sealed, created: now, initiator }
+    }
+
     /// Counts datagrams that are about to be sealed.
     pub fn on_seal(&self, datagrams: usize) {
         self.sealed.fetch_add(datagrams as u64, Ordering::Relaxed);
@@ -233,16 +245,8 @@ impl Session {
 
         let number = self.free_number();
         let suite = self.suite_with(&peer);
-        let epoch = Arc::new(Epoch {
-            receive_number: number,
-            send_number: head.epoch,
-            seal: Protector::new(suite, &secrets.to_initiator.0),
-            open: Protector::new(suite, &secrets.to_responder.0),
-            suite,
-            sealed: AtomicU64::new(0),
-            created: now,
-            initiator: false,
-        });
+        let numbers = (number, head.epoch);
+        let epoch = Arc::new(Epoch::new(now, numbers, suite, &secrets, false));
         let answer =
             self.datagram(HandshakeHead { response: true, epoch: number, answers: head.epoch }, &message);
         self.next =
@@ -267,16 +271,8 @@ impl Session {
             return Err(Discard::StaleHandshake);
         }
         let suite = self.suite_with(&peer);
-        let epoch = Arc::new(Epoch {
-            receive_number: number,
-            send_number: head.epoch,
-            seal: Protector::new(suite, &secrets.to_responder.0),
-            open: Protector::new(suite, &secrets.to_initiator.0),
-            suite,
-            sealed: AtomicU64::new(0),
-            created: now,
-            initiator: true,
-        });
+        let numbers = (number, head.epoch);
+        let epoch = Arc::new(Epoch::new(now, numbers, suite, &secrets, true));
         self.pending.clear();
         Ok(Handshaken::Established { new_peer: self.establish(now, epoch, peer.instance) })
     }
