@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// Modules of `core` that everything there stands on.
 const LEAVES: &[&str] =
-    &["units", "wire", "replay", "rtt", "packet", "discard", "ecn", "icmp", "recent", "checksum"];
+    &["units", "wire", "replay", "rtt", "packet", "discard", "ecn", "icmp", "recent", "checksum", "one_way"];
 
 fn sources(under: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -7,6 +7,7 @@ pub mod headers;
 mod icmp;
 pub mod inbound;
 pub mod offload;
+mod one_way;
 pub mod outbound;
 pub mod packet;
 pub mod portal;

@@ -407,7 +407,7 @@ impl Portal {
         for heard in &heard {
             outbound.on_received(now, arrival.socket, arrival.source, heard);
         }
-        acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
+        acks.into_iter().for_each(|(link, ack)| outbound.send_ack(now, link, ack));
         let ready = self.settle(now, &outbound);
         self.bounce(outbound, sink);
         ready
@@ -465,7 +465,7 @@ impl Portal {
                 let ack = Ack::read(fresh.body).ok_or(Discard::Malformed)?;
                 let (srtt, spacing) = {
                     let mut outbound = self.outbound();
-                    outbound.on_ack(now, link, &ack);
+                    outbound.on_ack(now, link, &ack, fresh.header.timestamp);
                     (outbound.srtt(link), outbound.ack_spacing(link))
                 };
                 if let Some(srtt) = srtt {
@@ -688,7 +688,7 @@ impl Portal {
         if let Some(heard) = heard {
             outbound.send_report(heard);
         }
-        acks.into_iter().for_each(|(link, ack)| outbound.send_ack(link, ack));
+        acks.into_iter().for_each(|(link, ack)| outbound.send_ack(now, link, ack));
         let ready = self.settle(now, &outbound);
         self.bounce(outbound, sink);
         ready

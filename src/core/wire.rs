@@ -21,6 +21,8 @@
 //! are its nonce, see `core::session::protection`. What lies between is an inner packet (data), or
 //! one of the small bodies below. Parsers here take any bytes and never panic.
 
+use std::time::Duration;
+
 use super::units::MAX_LINKS;
 
 /// Version of the wire format.
@@ -373,6 +375,12 @@ impl Ack {
             words: words as u8,
             nack,
         })
+    }
+
+    /// It left so much later than it was made.
+    pub fn wait(&mut self, time: Duration) {
+        let units = (time.as_nanos() as u64 / ACK_DELAY_UNIT).min(u16::MAX.into()) as u16;
+        self.delay = self.delay.saturating_add(units);
     }
 
     /// Numbers below `largest` of which this acknowledgement speaks.

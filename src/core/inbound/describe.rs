@@ -1,7 +1,7 @@
 //! What the receiving half tells in `show`.
 
-use super::delay::Apparent;
 use super::{Inbound, PeerLink};
+use crate::core::one_way::Apparent;
 use crate::core::snapshot;
 use crate::core::units::Instant;
 

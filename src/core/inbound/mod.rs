@@ -5,7 +5,6 @@
 //! [`Fresh`] one that it gives; [`Inbound::take_acks`] and [`Inbound::take_report`] no earlier than
 //! [`Inbound::next_timeout`], the former after every batch too. A `now` never goes backwards.
 
-mod delay;
 mod describe;
 mod receiver;
 mod resequencer;
@@ -14,12 +13,12 @@ use std::time::Duration;
 
 use super::discard::Discard;
 use super::headers::{Arrived, Decompressor};
+use super::one_way::{Apparent, OneWayDelay};
 use super::packet::Packet;
 use super::replay::{Refused, ReplayWindow};
 use super::session::protection::Verified;
 use super::units::{Instant, LinkId, MAX_LINKS, expand32};
 use super::wire::{Ack, Header, Kind, flags};
-use delay::OneWayDelay;
 use receiver::Receiver;
 use resequencer::Resequencer;
 
@@ -112,7 +111,7 @@ impl Inbound {
             None => {}
         }
         self.resequencer.on_progress(now, &header, data_sequence);
-        peer_link.delay.on_received(now, header.timestamp);
+        peer_link.delay.take(now, Apparent::of(header.timestamp, now.micros24()));
         if tracked {
             peer_link.receiver.on_received(now, header.sequence, header.flags & flags::ACK_NOW != 0);
         }

@@ -153,7 +153,8 @@ pub(super) struct Link {
     probe_at: Option<Instant>,
     probe_due: bool,
     pub(super) handshake: Option<Vec<u8>>,
-    pub(super) ack: Option<Ack>,
+    /// An acknowledgement that waits, and since when.
+    pub(super) ack: Option<(Instant, Ack)>,
     pub(super) report: Option<Report>,
     pub(super) replies: VecDeque<Probe>,
     /// Length of a path probe of the peer that waits for its answer.
@@ -350,10 +351,10 @@ impl Link {
         self.path_mtu.set_longest(self.max_datagram.min(probe.max_datagram));
     }
 
-    /// Takes an acknowledgement of what was sent on it.
-    pub(super) fn on_ack(&mut self, now: Instant, ack: &Ack) -> Option<Change> {
+    /// Takes an acknowledgement of what was sent on it, which left the peer at `timestamp` by its clock.
+    pub(super) fn on_ack(&mut self, now: Instant, ack: &Ack, timestamp: u32) -> Option<Change> {
         self.sender.length_in_doubt = self.path_mtu.is_in_doubt();
-        let outcome = self.sender.on_ack(now, ack);
+        let outcome = self.sender.on_ack(now, ack, timestamp);
         self.follow_suspicion();
         let news = outcome.acked > 0 && self.state == State::Suspect;
         if news { self.enter(now, State::Up, None) } else { None }

@@ -430,8 +430,8 @@ impl Outbound {
     }
 
     /// An acknowledgement of what was sent on the link.
-    pub fn on_ack(&mut self, now: Instant, id: LinkId, ack: &Ack) {
-        self.change(now, id, |link| link.on_ack(now, ack));
+    pub fn on_ack(&mut self, now: Instant, id: LinkId, ack: &Ack, timestamp: u32) {
+        self.change(now, id, |link| link.on_ack(now, ack, timestamp));
         self.judge(now, id);
         self.collect(now, id, false);
         self.tune_queue(now);
@@ -487,13 +487,13 @@ impl Outbound {
     }
 
     /// Hands over an acknowledgement of what was received on the link.
-    pub fn send_ack(&mut self, id: LinkId, mut ack: Ack) {
+    pub fn send_ack(&mut self, now: Instant, id: LinkId, mut ack: Ack) {
         if let Some(link) = self.links[id.index()].as_deref_mut() {
             // One that could not leave yet must not be lost: what no acknowledgement speaks of counts as such.
-            if let Some(earlier) = &link.ack {
+            if let Some((_, earlier)) = &link.ack {
                 ack.include(earlier);
             }
-            link.ack = Some(ack);
+            link.ack = Some((now, ack));
         }
     }
 

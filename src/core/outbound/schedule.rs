@@ -149,7 +149,8 @@ impl Outbound {
             let reply = link.probe(probe.id).to_bytes();
             stamp.control(train, link, Kind::ProbeReply, 0, PROBE_LEN).copy_from_slice(&reply);
         }
-        if let Some(ack) = link.ack.take() {
+        if let Some((since, mut ack)) = link.ack.take() {
+            ack.wait(now.since(since));
             let body = stamp.control(train, link, Kind::Ack, 0, ack.wire_len());
             ack.write(body);
             link.sender.on_unacknowledged(now, HEADER_LEN + ack.wire_len() + sealing.footer_len);

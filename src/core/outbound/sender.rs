@@ -10,6 +10,7 @@ use super::pacer::{Pacer, TRAIN_TIME};
 use super::path_mtu::{BASE, Suspicion};
 use super::segmentation::Segmentation;
 use crate::core::headers::Definition;
+use crate::core::one_way::{Apparent, PeerClock};
 use crate::core::packet::Packet;
 use crate::core::rtt::{GRANULARITY, Rtt};
 use crate::core::units::{Instant, Rate, expand32};
@@ -130,7 +131,9 @@ pub struct Sender {
     pto_count: u32,
     loss_at: Option<Instant>,
     delivered: u64,
+    /// When the peer told so, by its clock: acknowledgements may come in lumps.
     delivered_time: Instant,
+    peer_clock: PeerClock,
     first_sent: Instant,
     /// While `delivered` has not reached this, samples are marked as limited by the application.
     app_limited_until: u64,
@@ -178,6 +181,7 @@ impl Sender {
             loss_at: None,
             delivered: 0,
             delivered_time: now,
+            peer_clock: PeerClock::default(),
             first_sent: now,
             app_limited_until: 0,
             last_rate: None,
@@ -251,7 +255,7 @@ impl Sender {
     pub fn on_sent(&mut self, now: Instant, bytes: usize, kept: Option<Kept>) {
         if self.in_flight == 0 {
             self.first_sent = now;
-            self.delivered_time = now;
+            self.delivered_time = self.peer_clock.at(now);
             self.waiting_since = now;
         }
         let ordered = kept.as_ref().is_some_and(Kept::is_ordered);
@@ -300,13 +304,13 @@ impl Sender {
         }
     }
 
-    /// Takes an acknowledgement of the peer.
-    pub fn on_ack(&mut self, now: Instant, ack: &Ack) -> Outcome {
+    /// Takes an acknowledgement of the peer, which left it at `timestamp` by its clock.
+    pub fn on_ack(&mut self, now: Instant, ack: &Ack, timestamp: u32) -> Outcome {
         let largest = expand32(self.next_sequence, ack.largest);
         if largest >= self.next_sequence {
             return Outcome::default();
         }
-        let mut newly = Newly::default();
+        let mut newly = Newly { told: self.peer_clock.read(now, timestamp), ..Newly::default() };
         let delay = Duration::from_nanos(u64::from(ack.delay) * ACK_DELAY_UNIT);
         let rtt = self.acknowledge(now, largest, &mut newly).filter(|rtt| *rtt <= MAX_RTT);
         if let Some(rtt) = rtt {
@@ -326,7 +330,7 @@ impl Sender {
         self.waiting_since = now;
         self.loss *= (1.0 - LOSS_WEIGHT).powi(newly.count.min(256) as i32);
         let sample = newly.sample.filter(|sample| sample.first_sent >= self.controlled_since);
-        let rate = sample.and_then(|sample| self.rate_sample(now, sample));
+        let rate = sample.and_then(|sample| self.rate_sample(sample));
         if let Some(sample) = rate.filter(|sample| !sample.app_limited || Some(sample.rate) > self.last_rate)
         {
             self.last_rate = Some(sample.rate);
@@ -338,6 +342,10 @@ impl Sender {
             app_limited,
             rate,
             rtt: rtt.map(|rtt| rtt.saturating_sub(delay)),
+            one_way: rtt.map(|rtt| {
+                let departure = Instant::from_nanos(now.as_nanos().saturating_sub(rtt.as_nanos() as u64));
+                Apparent::of(departure.micros24(), timestamp.wrapping_sub(delay.as_micros() as u32))
+            }),
             delivered: self.delivered,
             delivered_when_sent: newly.sample.map_or(0, |sample| sample.delivered),
         };
@@ -372,7 +380,7 @@ impl Sender {
         newly.bytes += bytes;
         newly.newest_sent = newly.newest_sent.max(time);
         self.delivered += bytes;
-        self.delivered_time = now;
+        self.delivered_time = newly.told;
         // The sample of the datagram that left last speaks of the shortest interval.
         if newly.sample.is_none_or(|sample| sent.delivered >= sample.delivered) {
             newly.sample = Some(Sample {
@@ -401,11 +409,11 @@ impl Sender {
         self.reorder_quarters = self.reorder_quarters.max(needed.min(MAX_REORDER_QUARTERS));
     }
 
-    fn rate_sample(&mut self, now: Instant, sample: Sample) -> Option<RateSample> {
+    fn rate_sample(&mut self, sample: Sample) -> Option<RateSample> {
         let send_elapsed = sample.sent.since(sample.first_sent);
-        let ack_elapsed = now.since(sample.delivered_time);
+        let ack_elapsed = self.delivered_time.since(sample.delivered_time);
         let interval = send_elapsed.max(ack_elapsed);
-        // Shorter than a round trip would be compressed acknowledgements, not the path's rate.
+        // Shorter than a round trip would be a burst, not the path's rate.
         if interval < self.rtt.min() {
             return None;
         }
@@ -570,7 +578,7 @@ impl Sender {
     /// stays, but those that were lost while it was down say nothing of its capacity.
     pub fn renew(&mut self, now: Instant, algorithm: Algorithm) {
         self.controller = algorithm.controller(self.max_datagram);
-        (self.controlled_since, self.first_sent, self.delivered_time) = (now, now, now);
+        (self.controlled_since, self.first_sent, self.delivered_time) = (now, now, self.peer_clock.at(now));
         (self.pacer, self.app_limited_until) = (Pacer::default(), 0);
     }
 
@@ -640,6 +648,8 @@ struct Newly {
     bytes: u64,
     newest_sent: Instant,
     sample: Option<Sample>,
+    /// When the peer told so, by its clock.
+    told: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -681,7 +691,7 @@ mod tests {
         missing.iter().for_each(|&number| ack.set_missing(u64::from(largest) - number));
         // What was never sent is missing too.
         (u64::from(largest) + 1..=32).for_each(|below| ack.set_missing(below));
-        sender.on_ack(now, &ack)
+        sender.on_ack(now, &ack, now.micros24())
     }
 
     #[test]

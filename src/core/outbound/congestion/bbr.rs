@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::{Acked, Controller, Lost};
+use crate::core::one_way::{Apparent, OneWayDelay};
 use crate::core::rtt::{INITIAL_RTT, Rtt};
 use crate::core::units::{Instant, Rate};
 
@@ -45,6 +46,8 @@ const CONFIRMS: u32 = 16;
 const MIN_HEADROOM: Duration = Duration::from_millis(8);
 /// A round that lost more than this overruns the path even if no queue was seen: a policer, or a tiny buffer.
 const MASSIVE_LOSS: f64 = 0.15;
+/// Longest wait on the way back that is made up for, if the minimal round trip is not longer.
+const MAX_RETURN_WAIT: Duration = Duration::from_millis(100);
 /// Rounds of inflated round-trip time, in spite of less in flight, that make it the new minimum: a handover.
 const JUMP_ROUNDS: u32 = 6;
 
@@ -71,6 +74,9 @@ pub struct Bbr {
     round_ends: u64,
     round_rate: u64,
     round_min_rtt: Duration,
+    /// Least queueing time, and least time that the way back took longer than it can, of this round.
+    round_min_queued: Duration,
+    round_min_return: Duration,
     /// Round-trip times of this round beyond what the headroom allows, and all.
     round_inflated: u32,
     round_samples: u32,
@@ -82,6 +88,9 @@ pub struct Bbr {
     full_rounds: u32,
     min_rtt: Option<Duration>,
     min_rtt_at: Instant,
+    one_way: OneWayDelay,
+    /// How much longer than it can the way back takes: our acknowledgements wait in queues that are not this path's.
+    return_wait: Duration,
     /// Smallest round-trip time of this phase.
     phase_min_rtt: Duration,
     inflated_rounds: u32,
@@ -105,6 +114,8 @@ impl Bbr {
             round_ends: 0,
             round_rate: 0,
             round_min_rtt: Duration::MAX,
+            round_min_queued: Duration::MAX,
+            round_min_return: Duration::MAX,
             round_inflated: 0,
             round_samples: 0,
             round_lost: 0,
@@ -114,6 +125,8 @@ impl Bbr {
             full_rounds: 0,
             min_rtt: None,
             min_rtt_at: Instant::ZERO,
+            one_way: OneWayDelay::default(),
+            return_wait: Duration::ZERO,
             phase_min_rtt: Duration::MAX,
             inflated_rounds: 0,
             extra_acked: [0; 2],
@@ -153,10 +166,20 @@ impl Bbr {
         }
     }
 
-    fn take_rtt(&mut self, now: Instant, rtt: Duration) {
+    /// Time until all that may be in flight without a queue is acknowledged.
+    fn cycle(&self) -> Duration {
+        self.min_rtt() + self.return_wait
+    }
+
+    fn take_rtt(&mut self, now: Instant, rtt: Duration, one_way: Option<Apparent>) {
         self.round_min_rtt = self.round_min_rtt.min(rtt);
         self.phase_min_rtt = self.phase_min_rtt.min(rtt);
-        self.round_inflated += u32::from(self.min_rtt.is_some() && rtt > self.min_rtt() + self.headroom());
+        if let Some(least) = self.min_rtt {
+            let queued = self.queued(now, rtt.saturating_sub(least), one_way);
+            self.round_inflated += u32::from(queued > self.headroom());
+            self.round_min_queued = self.round_min_queued.min(queued);
+            self.round_min_return = self.round_min_return.min(rtt.saturating_sub(least + queued));
+        }
         self.round_samples += 1;
         match self.min_rtt {
             Some(least) if rtt > least + least / CONFIRMS => {}
@@ -164,6 +187,16 @@ impl Bbr {
             Some(least) => (self.min_rtt, self.min_rtt_at) = (Some(least.min(rtt)), now),
             None => (self.min_rtt, self.min_rtt_at) = (Some(rtt), now),
         }
+    }
+
+    /// Which part of the time `beyond` the minimal round trip was spent on the way to the peer. What was spent on the
+    /// way back says nothing of this path: a slow uplink that is full of acknowledgements is no reason to call its
+    /// downlink slow.
+    fn queued(&mut self, now: Instant, beyond: Duration, one_way: Option<Apparent>) -> Duration {
+        let Some(one_way) = one_way else { return beyond };
+        self.one_way.take(now, one_way);
+        let least = self.one_way.least(now).unwrap_or(one_way);
+        beyond.min(Duration::from_micros(one_way.beyond(least).max(0) as u64))
     }
 
     fn take_rate(&mut self, acked: &Acked) {
@@ -198,8 +231,10 @@ impl Bbr {
 
     /// A round trip has passed.
     fn end_round(&mut self, now: Instant) {
-        let limit = self.min_rtt() + self.headroom();
-        let inflated = self.round_min_rtt != Duration::MAX && self.round_min_rtt > limit;
+        let inflated = self.round_min_queued != Duration::MAX && self.round_min_queued > self.headroom();
+        if self.round_min_return != Duration::MAX {
+            self.return_wait = self.round_min_return.min(self.min_rtt().max(MAX_RETURN_WAIT));
+        }
         let sent = self.round_lost + self.round_acked;
         let massive = sent > 20 * self.max_datagram && self.round_lost as f64 > MASSIVE_LOSS * sent as f64;
         let honest = !self.round_app_limited && self.round_rate > 0;
@@ -217,6 +252,7 @@ impl Bbr {
         if self.inflated_rounds >= JUMP_ROUNDS && !searching {
             // Less in flight did not help: the path has become longer.
             (self.min_rtt, self.min_rtt_at) = (Some(self.round_min_rtt), now);
+            (self.one_way, self.return_wait) = (OneWayDelay::default(), Duration::ZERO);
             self.inflated_rounds = 0;
         }
         self.round += 1;
@@ -224,6 +260,7 @@ impl Bbr {
         let kept = if honest { 0 } else { self.bandwidth() };
         self.rates[self.round as usize % FILTER_ROUNDS] = kept;
         (self.round_rate, self.round_min_rtt, self.round_app_limited) = (0, Duration::MAX, true);
+        (self.round_min_queued, self.round_min_return) = (Duration::MAX, Duration::MAX);
         (self.round_lost, self.round_acked, self.round_inflated, self.round_samples) = (0, 0, 0, 0);
     }
 
@@ -242,7 +279,7 @@ impl Bbr {
     }
 
     fn next_phase(&mut self, now: Instant, in_flight: u64, round_started: bool) {
-        let target = self.bytes_in(self.min_rtt());
+        let target = self.bytes_in(self.cycle());
         let rounds = self.round - self.phase_round;
         match self.phase {
             Phase::Startup => {}
@@ -282,7 +319,7 @@ impl Bbr {
 impl Controller for Bbr {
     fn on_ack(&mut self, now: Instant, acked: &Acked, in_flight: u64, _: &Rtt) {
         if let Some(rtt) = acked.rtt {
-            self.take_rtt(now, rtt);
+            self.take_rtt(now, rtt, acked.one_way);
         }
         self.round_acked += acked.bytes;
         self.take_rate(acked);
@@ -309,12 +346,12 @@ impl Controller for Bbr {
         if self.bandwidth() == 0 || self.min_rtt.is_none() {
             return Some(initial);
         }
-        let target = self.bytes_in(self.min_rtt());
+        let target = self.bytes_in(self.cycle());
         let extra = self.extra_acked[0].max(self.extra_acked[1]);
         let window = match self.phase {
             Phase::Startup => (2 * target + extra).max(initial),
-            Phase::ProbeRtt { .. } => target / 2,
-            _ => self.bytes_in(self.min_rtt() + self.headroom()) + extra + 2 * self.max_datagram,
+            Phase::ProbeRtt { .. } => self.bytes_in(self.min_rtt()) / 2,
+            _ => self.bytes_in(self.cycle() + self.headroom()) + extra + 2 * self.max_datagram,
         };
         Some(window.max(least))
     }

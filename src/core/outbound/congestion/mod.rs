@@ -6,6 +6,7 @@ mod unlimited;
 
 use std::time::Duration;
 
+use crate::core::one_way::Apparent;
 use crate::core::rtt::Rtt;
 use crate::core::units::{Instant, Rate};
 
@@ -48,6 +49,8 @@ pub struct Acked {
     pub rate: Option<RateSample>,
     /// A new round-trip time, without the peer's delay.
     pub rtt: Option<Duration>,
+    /// The part of it until the peer had the datagram, up to what the clocks differ by.
+    pub one_way: Option<Apparent>,
     /// Bytes delivered so far, these included.
     pub delivered: u64,
     /// The same when the newest of these was sent.

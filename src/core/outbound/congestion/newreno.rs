@@ -123,6 +123,7 @@ mod tests {
             app_limited,
             rate: None,
             rtt: None,
+            one_way: None,
             delivered: 0,
             delivered_when_sent: 0,
         };

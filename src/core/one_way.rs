@@ -8,12 +8,14 @@
 
 use std::time::Duration;
 
-use crate::core::units::Instant;
+use super::units::Instant;
 
 /// The least delay of the present and of the last window counts: time enough for queues to have been empty once.
 const WINDOW: Duration = Duration::from_secs(5);
 /// An idle link says something every 25 s; what is older than this is not believed any more.
 const LASTS: Duration = Duration::from_secs(60);
+/// Longest change of a one-way delay that is taken for one, µs.
+const MAX_JUMP: u32 = 4_000_000;
 /// Timestamps have 24 bits.
 const CLOCK: u32 = 1 << 24;
 
@@ -32,6 +34,11 @@ pub struct OneWayDelay {
 pub struct Apparent(u32);
 
 impl Apparent {
+    /// The time from `departure` to `arrival`, each by its own clock, in µs modulo 2²⁴.
+    pub fn of(departure: u32, arrival: u32) -> Self {
+        Self(arrival.wrapping_sub(departure) % CLOCK)
+    }
+
     /// How much longer than `other`; negative if it is shorter. µs.
     pub fn beyond(self, other: Self) -> i32 {
         let difference = self.0.wrapping_sub(other.0) % CLOCK;
@@ -44,15 +51,14 @@ impl Apparent {
 }
 
 impl OneWayDelay {
-    /// A datagram with this `timestamp` came in.
-    pub fn on_received(&mut self, now: Instant, timestamp: u32) {
+    /// A datagram took this long.
+    pub fn take(&mut self, now: Instant, apparent: Apparent) {
         let age = now.since(self.since);
         if age >= WINDOW {
             self.before = self.current.take().filter(|_| age < 2 * WINDOW);
             self.since = now;
         }
         self.last = now;
-        let apparent = Apparent(now.micros24().wrapping_sub(timestamp) % CLOCK);
         self.current = Some(apparent.least(self.current));
     }
 
@@ -60,6 +66,35 @@ impl OneWayDelay {
     pub fn least(&self, now: Instant) -> Option<Apparent> {
         let current = self.current.filter(|_| now.since(self.last) < LASTS)?;
         Some(current.least(self.before))
+    }
+}
+
+/// The peer's clock as its timestamps tell, set to ours at the first of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PeerClock {
+    last: Option<(Instant, Apparent)>,
+    time: Instant,
+}
+
+impl PeerClock {
+    /// What comes in now bears this timestamp. From one to the next as much time passes here as did there; what the
+    /// way took longer or shorter does not show.
+    pub fn read(&mut self, now: Instant, timestamp: u32) -> Instant {
+        let apparent = Apparent::of(timestamp, now.micros24());
+        let longer = self.last.map_or(0, |(_, last)| apparent.beyond(last));
+        // More than any queue: it was set, or is another's.
+        let longer = if longer.unsigned_abs() > MAX_JUMP { 0 } else { longer };
+        let time = self.at(now).as_nanos().saturating_add_signed(i64::from(longer) * -1_000);
+        // What was overtaken on its way is no news.
+        if time >= self.time.as_nanos() {
+            (self.time, self.last) = (Instant::from_nanos(time), Some((now, apparent)));
+        }
+        self.time
+    }
+
+    /// What it showed when what would come in now left, if the way took as long as last time.
+    pub fn at(&self, now: Instant) -> Instant {
+        self.last.map_or(now, |(last, _)| self.time + now.since(last))
     }
 }
 
@@ -73,7 +108,7 @@ mod tests {
     }
 
     fn receive(delay: &mut OneWayDelay, arrived: u64, took: u64) {
-        delay.on_received(at(arrived), at(arrived - took).micros24());
+        delay.take(at(arrived), Apparent::of(at(arrived - took).micros24(), at(arrived).micros24()));
     }
 
     #[test]
@@ -103,12 +138,45 @@ mod tests {
         assert_eq!(idle.least(at(50_000)).map(|now| now.beyond(first)), Some(30_000));
     }
 
+    #[test]
+    fn the_peers_clock_runs_on_while_its_words_wait() {
+        let mut clock = PeerClock::default();
+        let mut read = |now, timestamp: u64| clock.read(at(now), at(timestamp + 900_000).micros24());
+        // They wait for up to 24 ms, and some come when the next has been here.
+        let mut words: Vec<_> =
+            (0u64..3_000).map(|i| (i * 10 + 9 * u64::from(i % 3 == 1) + 3 * (i % 6), i * 10)).collect();
+        words.sort();
+        let times: Vec<_> = words.into_iter().map(|(now, sent)| (read(now, sent), sent)).collect();
+        assert!(times.windows(2).any(|pair| pair[1].1 < pair[0].1));
+        let (first, mut newest) = (times[0].0, 0);
+        for (time, sent) in times {
+            newest = newest.max(sent);
+            assert_eq!(time.since(first), Duration::from_millis(newest), "sent at {sent} ms");
+        }
+        let last = first + Duration::from_millis(29_990);
+        // Set forward by 6 s, then silent for a minute.
+        let (set, silent) = (read(30_100, 36_100), read(90_100, 96_100));
+        assert!(set.since(last) < Duration::from_millis(200));
+        assert_eq!(silent.since(set), Duration::from_secs(60));
+    }
+
     proptest! {
+        #[test]
+        fn any_timestamp_is_read(all in proptest::collection::vec((0u64..1 << 40, 0..CLOCK), 1..20)) {
+            let (mut clock, mut before, mut now) = (PeerClock::default(), Instant::ZERO, Instant::ZERO);
+            for (later, timestamp) in all {
+                now = now + Duration::from_nanos(later);
+                let time = clock.read(now, timestamp);
+                prop_assert!(time >= before && time <= clock.at(now));
+                before = time;
+            }
+        }
+
         #[test]
         fn any_timestamp_is_taken(first in 0..CLOCK, second in 0..CLOCK, now in 0u64..1 << 50) {
             let (mut a, mut b, now) = (OneWayDelay::default(), OneWayDelay::default(), Instant::from_nanos(now));
-            a.on_received(now, first);
-            b.on_received(now, second);
+            a.take(now, Apparent::of(first, now.micros24()));
+            b.take(now, Apparent::of(second, now.micros24()));
             if let (Some(a), Some(b)) = (a.least(now), b.least(now)) {
                 prop_assert!(((a.beyond(b) + b.beyond(a)) as u32).is_multiple_of(CLOCK));
             }
