@@ -1,11 +1,33 @@
 //! The Internet checksum (RFC 1071).
+#![cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
 
 /// Ones' complement sum of the 16-bit words of `bytes`, folded; an odd byte at the end counts as the high half of a
 /// word. Sums of parts may be added and folded again if every part but the last has an even length.
 ///
 /// It adds words of 32 bits as they lie in memory, in lanes that the compiler turns into vectors, and puts the bytes
-/// in order at the end (§2 (B)): 1,448 bytes take 74 ns where a loop over words in network order took 130.
+/// in order at the end (§2 (B)): 1,448 bytes take 63 ns, and 37 with AVX2, where a loop over words in network order
+/// took 130.
 pub fn sum(bytes: &[u8]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if bytes.len() >= LONG && is_x86_feature_detected!("avx2") {
+        // SAFETY: the CPU has AVX2, which is all that the function asks for.
+        return unsafe { sum_avx2(bytes) };
+    }
+    sum_lanes(bytes)
+}
+
+/// From here on it is worth asking what the CPU can do.
+#[cfg(target_arch = "x86_64")]
+const LONG: usize = 128;
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn sum_avx2(bytes: &[u8]) -> u32 {
+    sum_lanes(bytes)
+}
+
+#[inline(always)]
+fn sum_lanes(bytes: &[u8]) -> u32 {
     let (blocks, rest) = bytes.as_chunks::<32>();
     let mut lanes = [0_u64; 8];
     for block in blocks {
@@ -63,6 +85,7 @@ mod tests {
         #[test]
         fn it_is_the_sum_of_the_words(bytes in proptest::collection::vec(any::<u8>(), 0..2_000)) {
             prop_assert_eq!(sum(&bytes), u32::from(plain(&bytes)));
+            prop_assert_eq!(sum_lanes(&bytes), u32::from(plain(&bytes)));
         }
 
         #[test]
