@@ -6,9 +6,10 @@
 //! - [`portal`]: `netcombiner` daemons and the usual pair of them.
 //! - [`check`]: whether the emulator is true.
 //! - [`system_state`]: what a set-up must put back.
-//! - [`machine`], [`tcp_counters`]: what the measuring kernel says of itself.
+//! - [`machine`], [`tcp_counters`], [`usage`]: what the measuring kernel says of itself and of processes.
 //! - [`iperf`], [`ping`], [`datagrams`], [`stream`], [`quic`]: what is measured; [`stats`] condenses it, [`plot`] draws it.
 //! - [`load`]: what fills the wire; [`matrix`]: under which conditions, and what comes of it.
+//! - [`race`]: how fast portals and other tunnels are where nothing but the processor holds them up.
 //! - [`script`]: links that change under load; [`failover`]: what is asked then.
 //! - [`traffic`]: a user's day on the tunnel; [`adversary`]: somebody who means harm.
 //!
@@ -31,6 +32,7 @@ pub mod plot;
 pub mod portal;
 mod process;
 pub mod quic;
+pub mod race;
 pub mod scratch;
 pub mod script;
 pub mod stats;
@@ -38,6 +40,7 @@ pub mod stream;
 pub mod system_state;
 pub mod tcp_counters;
 pub mod traffic;
+pub mod usage;
 pub mod wait;
 pub mod wan;
 

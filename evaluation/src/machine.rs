@@ -5,6 +5,8 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::usage;
+
 /// The machine, for the record.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
@@ -43,6 +45,11 @@ impl CpuTime {
     /// The share of the time since an earlier reading in which processors worked.
     pub fn busy_since(&self, earlier: &Self) -> f64 {
         (self.busy - earlier.busy) as f64 / (self.all - earlier.all).max(1) as f64
+    }
+
+    /// The time since an earlier reading in which processors worked, in seconds, of all of them together.
+    pub fn busy_seconds_since(&self, earlier: &Self) -> Result<f64> {
+        Ok((self.busy - earlier.busy) as f64 / usage::ticks_per_second()?)
     }
 
     /// proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; guest time is in user.

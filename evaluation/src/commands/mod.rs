@@ -10,6 +10,8 @@ mod matrix;
 mod measure;
 mod output;
 mod progress;
+mod race;
+mod readme;
 mod shell;
 
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Matrix(matrix::Arguments),
     /// Measure one condition: share of the links, retransmissions, ping under load.
     Measure(measure::Arguments),
+    /// Measure how fast portals and the other tunnels found here are over a path that holds nothing up.
+    Race(race::Arguments),
     /// Build a lab, say how to enter it, and keep it until Ctrl-C.
     Shell(shell::Arguments),
 }
@@ -49,6 +53,7 @@ impl Command {
             Self::Figures(arguments) => figures::run(&arguments),
             Self::Matrix(arguments) => matrix::run(&arguments),
             Self::Measure(arguments) => measure::run(&arguments),
+            Self::Race(arguments) => race::run(&arguments),
             Self::Shell(arguments) => shell::run(&arguments),
         }
     }

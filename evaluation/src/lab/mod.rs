@@ -267,7 +267,7 @@ fn clamp_mss(namespace: &Namespace, interface: &str) -> Result<()> {
 }
 
 /// A host's namespace.
-fn host(name: &str) -> Result<Namespace> {
+pub(crate) fn host(name: &str) -> Result<Namespace> {
     let namespace = Namespace::new(name)?;
     namespace.sysctls(&[
         ("net.ipv4.conf.all.rp_filter", "0"),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, SysconfVar, sysconf};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 pub use background::Background;
@@ -22,6 +22,7 @@ pub use pair::{
 
 use crate::netns::Namespace;
 use crate::process::Started;
+use crate::usage;
 use crate::wait::until;
 
 /// How long a daemon may take to bring its interface up, and to end after SIGTERM.
@@ -197,21 +198,12 @@ impl Portal {
 
     /// Its resident memory in kB.
     pub fn rss_kb(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.with_context(|| format!("{} has no memory: it has ended", self.name()))
+        usage::rss_kb(self.pid()).with_context(|| self.name())
     }
 
     /// The processor time that it has used, in user and kernel mode, in seconds.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        // The name in parentheses may hold spaces. After it, utime and stime are the fields
-        // 12 and 13 (proc_pid_stat(5) counts them 14 and 15).
-        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-        let per_second = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100);
-        Ok(ticks / per_second as f64)
+        usage::cpu_seconds(self.pid()).with_context(|| self.name())
     }
 
     fn wait_until_up(&mut self) -> Result<()> {

@@ -2,7 +2,6 @@
 
 mod adaptation;
 mod capacity;
-mod readme;
 mod stress;
 
 use std::path::PathBuf;
@@ -17,6 +16,8 @@ use evaluation::lab::{Family, Lab};
 use evaluation::portal::{Pair, PairOptions};
 use evaluation::stats;
 use evaluation::wan::Direction;
+
+use super::readme;
 
 /// Seconds that a connection has to find its rate before it is measured.
 const WARM_UP: u32 = 3;
@@ -126,7 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let table = table(&rows, &plan);
     println!("{table}");
     if let Some(file) = &arguments.write {
-        readme::write(file, &table).with_context(|| format!("writing {}", file.display()))?;
+        readme::write(file, "figures", &table).with_context(|| format!("writing {}", file.display()))?;
     }
     let missed = rows.iter().filter(|row| !row.met).count();
     say(&format!(

@@ -1,0 +1,132 @@
+//! `evaluation race`: portals and other tunnels over paths that hold nothing up, in turns.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use evaluation::machine::Machine;
+use evaluation::race::contestant::Contestant;
+use evaluation::race::measure::Plan;
+use evaluation::race::results::{Entry, Results};
+use evaluation::race::table::{misses, summary, table};
+
+use super::progress::{Progress, say};
+use super::{output, readme};
+
+/// Measure Gbit/s, processor time, small packets, round trip and memory of no tunnel, netcombiner with each protection,
+/// without offload and over two paths, and of the other tunnels found here: wireguard-go, boringtun-cli, gotatun,
+/// openvpn.
+///
+/// Example: evaluation race --rounds 3 --peer glorytun=./start-glorytun
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Only those whose name contains this; may be given again.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Print who would take part, and measure nothing.
+    #[arg(long)]
+    list: bool,
+    /// Another tunnel; may be given again. What is called openvpn…, or wireguard…, boringtun… and gotatun…,
+    /// is started as such. Any other program is started on both hosts, finds SIDE (local or remote), OUTER_LOCAL,
+    /// OUTER_REMOTE, INTERFACE, ADDRESS and DIRECTORY in its environment, and is the tunnel until it is killed.
+    #[arg(long, value_name = "NAME=PROGRAM", value_parser = peer)]
+    peer: Vec<Contestant>,
+    /// How often each has its turn.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of a TCP run, after one that does not count.
+    #[arg(long, default_value_t = 5)]
+    seconds: u32,
+    /// Leave out the small packets.
+    #[arg(long)]
+    no_small: bool,
+    /// In the first round, also minutes of eight connections while memory is watched.
+    #[arg(long, default_value_t = 0)]
+    minutes: u32,
+    /// In the first round, also seconds without traffic while processor time is watched.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    idle: u32,
+    /// Put the table into this file, between `<!-- race -->` and `<!-- /race -->`.
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Where results.json and table.md go; target/evaluation/race-DATE if not given.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let contestants = chosen(arguments);
+    ensure!(!contestants.is_empty(), "nobody of that name takes part; --list shows who does");
+    if arguments.list {
+        contestants.iter().for_each(|contestant| println!("{}", contestant.name));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Arguments { rounds, seconds, minutes, idle, .. } = *arguments;
+    ensure!(rounds > 0 && seconds > 0, "a race has a round of a second at least");
+    if cfg!(debug_assertions) {
+        say("note: this is a development build; figures are for release builds");
+    }
+    let plan = Plan { rounds, seconds, minutes, idle_seconds: idle };
+    let directory = output::directory(arguments.out.as_deref(), "race")?;
+    let entries = contestants.into_iter().map(Entry::new).collect();
+    let mut results = Results { machine: Machine::here()?, plan, entries };
+    race(&mut results, !arguments.no_small, &directory)?;
+    let text = table(&results);
+    println!("{text}");
+    if let Some(file) = &arguments.write {
+        readme::write(file, "race", &text).with_context(|| format!("writing {}", file.display()))?;
+    }
+    let missed = misses(&results);
+    missed.iter().for_each(|miss| say(&format!("miss: {miss}")));
+    say(&format!("results in {}", directory.display()));
+    Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Lets each have its turn in each round, and writes down after each turn what there is.
+fn race(results: &mut Results, small: bool, directory: &Path) -> Result<()> {
+    let plan = results.plan;
+    let round = |round: usize| plan.turn(round == 0) * results.entries.len() as u32;
+    let mut progress = Progress::new((0..plan.rounds).map(round).sum());
+    for round in 0..plan.rounds {
+        for place in 0..results.entries.len() {
+            let entry = &mut results.entries[place];
+            let first = round == 0;
+            let told = match entry.contestant.turn(&plan, first, small) {
+                Ok(turn) => {
+                    let last = Entry { turns: vec![turn.clone()], ..Entry::new(entry.contestant.clone()) };
+                    entry.turns.push(turn);
+                    summary(&last)
+                }
+                Err(error) => {
+                    let failure = format!("{error:#}");
+                    entry.failure = Some(failure.clone());
+                    failure
+                }
+            };
+            progress.did(plan.turn(first), &format!("{}: {told}", results.entries[place].contestant.name));
+            output::write(&directory.join("results.json"), &serde_json::to_string_pretty(&results)?)?;
+            output::write(&directory.join("table.md"), &table(results))?;
+        }
+    }
+    Ok(())
+}
+
+fn chosen(arguments: &Arguments) -> Vec<Contestant> {
+    let mut all = Contestant::usual();
+    all.extend(Contestant::installed_peers());
+    all.extend(arguments.peer.iter().cloned());
+    let wanted = |name: &str| arguments.only.iter().any(|part| name.contains(part.as_str()));
+    all.retain(|contestant| arguments.only.is_empty() || wanted(&contestant.name));
+    all
+}
+
+fn peer(text: &str) -> Result<Contestant, String> {
+    match text.split_once('=') {
+        Some((name, program)) if !name.is_empty() && Path::new(program).is_file() => {
+            Ok(Contestant::peer(name, program.into()))
+        }
+        _ => Err("NAME=PROGRAM is wanted, PROGRAM a file".into()),
+    }
+}

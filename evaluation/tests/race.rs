@@ -1,0 +1,60 @@
+//! The race lets portals and another tunnel have their turn, and leaves nothing behind.
+//!
+//! ```text
+//!  local   .1  wire0 ======== wire0  .2   remote
+//! ```
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use evaluation::may_build_labs;
+use evaluation::netns::Namespace;
+use evaluation::race::contestant::Contestant;
+use evaluation::race::measure::{Plan, Turn};
+
+const PLAN: Plan = Plan { rounds: 1, seconds: 1, minutes: 0, idle_seconds: 0 };
+
+/// A tunnel without a program of its own: the kernel's.
+const TUNNEL: &str = "#!/bin/sh
+set -e
+ip link add \"$INTERFACE\" type vxlan id 1 local \"$OUTER_LOCAL\" remote \"$OUTER_REMOTE\" dstport 4789
+ip addr add \"$ADDRESS\" dev \"$INTERFACE\"
+ip link set \"$INTERFACE\" up
+exec sleep 60
+";
+
+fn carries(turn: &Turn) {
+    assert_eq!(turn.tcp.len(), 4);
+    assert!(turn.tcp.iter().all(|run| run.goodput_bps > 1e6), "{turn:?}");
+    assert!(turn.rtt_ms > 0.0);
+}
+
+#[test]
+fn portals_have_their_turn() {
+    if !may_build_labs("a race") {
+        return;
+    }
+    let aead = Contestant::usual().into_iter().find(|contestant| contestant.name.ends_with("aead")).unwrap();
+    let turn = aead.turn(&PLAN, true, false).unwrap();
+    carries(&turn);
+    let peak = turn.peak_rss_kb.unwrap();
+    assert!(peak.iter().all(|kb| *kb > 0), "{peak:?}");
+    assert!(turn.tcp.iter().all(|run| run.cpu_per_gb.is_some() && run.machine_per_gb > 0.0), "{turn:?}");
+}
+
+#[test]
+fn so_does_a_tunnel_that_a_program_starts() {
+    if !may_build_labs("a race with another tunnel") {
+        return;
+    }
+    let probe =
+        ["link", "add", "probe", "type", "vxlan", "id", "1", "remote", "192.0.2.1", "dstport", "4789"];
+    if Namespace::new("probe").unwrap().run("ip", &probe).is_err() {
+        return eprintln!("SKIPPED: a race with another tunnel: this kernel has no VXLAN");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("tunnel");
+    fs::write(&program, TUNNEL).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    carries(&Contestant::peer("vxlan", program).turn(&PLAN, true, false).unwrap());
+}
