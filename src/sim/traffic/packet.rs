@@ -1,12 +1,18 @@
 //! Inner packets: real IPv4 and IPv6 bytes that carry what the sink needs to check them.
 //!
 //! Behind the transport header come 64 bytes (conversation, number, time of sending, and what the emulated
-//! TCP has to say), then a pattern that depends on the conversation.
+//! TCP has to say), then a pattern that depends on the conversation. TCP's acknowledgements have headers only.
 
 use crate::core::units::Instant;
 
 /// Bytes behind the transport header before the pattern.
 const HEAD: usize = 64;
+/// Ports of TCP and UDP: that of the side that began a conversation, plus its number, and that of the other.
+const CLIENT: u16 = 40_000;
+const SERVER: u16 = 5_001;
+/// TCP option for experiments (RFC 4727 §7), and bytes of ours with what aligns it.
+const EXPERIMENT: u8 = 253;
+const ACK_OPTION: usize = 24;
 /// Most ranges that an acknowledgement of the emulated TCP reports.
 pub const SACKS: usize = 4;
 
@@ -79,7 +85,7 @@ pub struct Inner {
     pub protocol: Protocol,
     /// Number of this transmission in its conversation and direction.
     pub number: u64,
-    /// When it was handed to the interface.
+    /// When it was handed to the interface; of TCP's acknowledgements to the millisecond.
     pub sent: Instant,
     /// What it says.
     pub body: Body,
@@ -111,6 +117,9 @@ impl Inner {
 
     /// The packet as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
+        if let Body::Ack(ack) = self.body {
+            return self.ack_to_bytes(&ack);
+        }
         let size = self.size.max(Self::least(self.v6, self.protocol));
         let mut bytes = vec![0; size];
         let ip = ip_len(self.v6);
@@ -138,6 +147,9 @@ impl Inner {
             _ => return None,
         };
         let head = ip + protocol.header_len();
+        if protocol == Protocol::Tcp && bytes.len() < head + HEAD {
+            return Self::read_ack(v6, bytes);
+        }
         let h: &[u8; HEAD] = bytes.get(head..)?.first_chunk()?;
         let number = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
         let long = |at: usize| u64::from(number(at)) | u64::from(number(at + 4)) << 32;
@@ -145,11 +157,6 @@ impl Inner {
             0 => Body::Plain,
             1 | 2 => Body::Echo { reply: h[3] == 2, asked: Instant::from_nanos(long(24)) },
             3 => Body::Segment(number(20)),
-            4 => Body::Ack(TcpAck {
-                next: number(20),
-                duplicate: Some(number(24)).filter(|&segment| segment != u32::MAX),
-                sacks: std::array::from_fn(|i| (number(28 + i * 8), number(32 + i * 8))),
-            }),
             _ => return None,
         };
         let flow = u16::from_le_bytes([h[0], h[1]]);
@@ -161,6 +168,67 @@ impl Inner {
             number: long(4),
             sent: Instant::from_nanos(long(12)),
             body,
+            size: bytes.len(),
+        };
+        (inner.to_bytes() == bytes).then_some(inner)
+    }
+
+    /// An acknowledgement has no payload, as between real hosts: its number is what it echoes of time, and what it
+    /// tells beyond `next` an option, which is there only if needed.
+    fn ack_to_bytes(&self, ack: &TcpAck) -> Vec<u8> {
+        let telling = ack.duplicate.is_some() || ack.sacks != [(0, 0); SACKS];
+        let ip = ip_len(self.v6);
+        let options = ip + Protocol::Tcp.header_len();
+        let mut bytes = vec![0; options + if telling { ACK_OPTION } else { 0 }];
+        let size = bytes.len();
+        self.write_ip(&mut bytes[..ip], size);
+        self.write_transport(&mut bytes[ip..options], size - ip);
+        bytes[ip + 12] = ((size - ip) / 4 << 4) as u8;
+        bytes[ip + 13] = 0x10;
+        bytes[options - 4..options].copy_from_slice(&(self.number as u32).to_be_bytes());
+        if telling {
+            let option = &mut bytes[options..];
+            option[..4].copy_from_slice(&[1, 1, EXPERIMENT, ACK_OPTION as u8 - 2]);
+            option[4..8].copy_from_slice(&ack.duplicate.unwrap_or(u32::MAX).to_be_bytes());
+            for (field, (from, to)) in option[8..].chunks_exact_mut(4).zip(ack.sacks) {
+                let ahead =
+                    (to > 0).then(|| (from.wrapping_sub(ack.next) as u16, to.wrapping_sub(from) as u16));
+                let (ahead, len) = ahead.unwrap_or_default();
+                field[..2].copy_from_slice(&ahead.to_be_bytes());
+                field[2..].copy_from_slice(&len.to_be_bytes());
+            }
+        }
+        self.write_checksum(&mut bytes);
+        bytes
+    }
+
+    /// Reads a packet of [`Inner::ack_to_bytes`].
+    fn read_ack(v6: bool, bytes: &[u8]) -> Option<Self> {
+        let ip = ip_len(v6);
+        let options = ip + Protocol::Tcp.header_len();
+        let short = |at: usize| bytes.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
+        let long = |at: usize| bytes.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+        let (from, to) = (short(ip)?, short(ip + 2)?);
+        let back = from == SERVER;
+        let next = long(ip + 8)?;
+        let mut sacks = [(0, 0); SACKS];
+        for (i, sack) in sacks.iter_mut().enumerate().filter(|_| bytes.len() > options) {
+            let (ahead, len) = (short(options + 8 + 4 * i)?, short(options + 10 + 4 * i)?);
+            let from = next.wrapping_add(ahead.into());
+            *sack = if len > 0 { (from, from.wrapping_add(len.into())) } else { (0, 0) };
+        }
+        let inner = Self {
+            flow: if back { to } else { from }.wrapping_sub(CLIENT),
+            back,
+            v6,
+            protocol: Protocol::Tcp,
+            number: long(options - 4)?.into(),
+            sent: Instant::from_nanos(u64::from(long(options - 8)?) * 1_000_000),
+            body: Body::Ack(TcpAck {
+                next,
+                duplicate: long(options + 4).filter(|&segment| segment != u32::MAX),
+                sacks,
+            }),
             size: bytes.len(),
         };
         (inner.to_bytes() == bytes).then_some(inner)
@@ -189,7 +257,7 @@ impl Inner {
     }
 
     fn write_transport(&self, transport: &mut [u8], len: usize) {
-        let (ours, theirs) = (40_000u16.wrapping_add(self.flow), 5_001);
+        let (ours, theirs) = (CLIENT.wrapping_add(self.flow), SERVER);
         let (from, to) = if self.back { (theirs, ours) } else { (ours, theirs) };
         match self.protocol {
             Protocol::Echo => {
@@ -245,15 +313,8 @@ impl Inner {
                 h[3] = 3;
                 h[20..24].copy_from_slice(&segment.to_le_bytes());
             }
-            Body::Ack(ack) => {
-                h[3] = 4;
-                h[20..24].copy_from_slice(&ack.next.to_le_bytes());
-                h[24..28].copy_from_slice(&ack.duplicate.unwrap_or(u32::MAX).to_le_bytes());
-                for (i, (from, to)) in ack.sacks.into_iter().enumerate() {
-                    h[28 + i * 8..32 + i * 8].copy_from_slice(&from.to_le_bytes());
-                    h[32 + i * 8..36 + i * 8].copy_from_slice(&to.to_le_bytes());
-                }
-            }
+            // It has no payload, see `ack_to_bytes`.
+            Body::Ack(_) => {}
         }
     }
 
@@ -351,8 +412,11 @@ mod tests {
                 (Protocol::Tcp, Body::Ack(ack))
             }
         };
-        let sent = Instant::from_nanos(77);
-        Inner { flow: 3, back: number & 1 == 0, v6, protocol, number, sent, body, size }
+        let back = number & 1 == 0;
+        let ack = matches!(body, Body::Ack(_));
+        let (number, sent) = if ack { (number & 0xffff, 7_000_000) } else { (number, 77) };
+        let size = if ack { ip_len(v6) + Protocol::Tcp.header_len() + ACK_OPTION } else { size };
+        Inner { flow: 3, back, v6, protocol, number, sent: Instant::from_nanos(sent), body, size }
     }
 
     proptest! {
