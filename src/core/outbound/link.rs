@@ -24,10 +24,14 @@ use fitness::Fitness;
 pub(super) use account::Account;
 pub(super) use fitness::Verdict;
 
-/// A suspect link that another can stand in for is down after this.
+/// A suspect link that another can stand in for is down after this, or when an answer would have come if that is later.
 const SUSPECT_FOR: Duration = Duration::from_millis(300);
 /// Shortest silence that makes a link suspect: shorter ones happen on busy machines and radio links.
 const MIN_SILENCE: Duration = Duration::from_millis(50);
+/// What the peer has not heard by so much after the time of its way is missing: two of the peer's reports.
+const UNHEARD_MARGIN: Duration = Duration::from_millis(200);
+/// A shortest time of the way is believed for so long.
+const WAY_WINDOW: Duration = Duration::from_secs(10);
 /// Probe timeouts without an acknowledgement that make it suspect even if something is heard from it.
 const DEAF_AFTER: u32 = 3;
 /// First wait for the answer to a probe on a link that is joining, doubled up to [`MAX_PROBE_WAIT`].
@@ -138,6 +142,9 @@ pub(super) struct Link {
     last_sent: Instant,
     /// Data sequence of the newest datagram from it: only a newer one moves its address.
     pub(super) newest: u64,
+    /// Shortest time lately from a datagram's departure to a report of the peer that it was heard, less that of the
+    /// report.
+    way: Option<(Instant, Duration)>,
     probe_id: u16,
     /// The last probe before the present state: answers to it and older ones say nothing of that state.
     stale_probe_id: u16,
@@ -187,6 +194,7 @@ impl Link {
             last_received: now,
             last_sent: now,
             newest: 0,
+            way: None,
             probe_id: 0,
             stale_probe_id: 0,
             unanswered: 0,
@@ -434,7 +442,7 @@ impl Link {
                 change = self.suspect(now, "no answer", stand_in);
             }
             State::Up if self.keep_alive_at().is_some_and(|at| now >= at) => self.probe_due = true,
-            State::Suspect if stand_in && now >= self.since + SUSPECT_FOR => {
+            State::Suspect if stand_in && now >= self.since + self.suspect_for() => {
                 change = self.lose(now, "no answer".into());
             }
             _ => {}
@@ -463,9 +471,34 @@ impl Link {
     }
 
     /// What the peer said `age` ago that it had `heard` shows that what was sent does not arrive.
-    pub(super) fn is_unheard(&self, now: Instant, heard: u32, age: Duration) -> bool {
-        let patience = self.patience() + age;
+    pub(super) fn is_unheard(&mut self, now: Instant, heard: u32, age: Duration) -> bool {
+        self.measure_way(now, heard, age);
+        let patience = self.way_patience().map_or(self.patience(), |way| way.min(self.patience())) + age;
         now.since(self.since) >= patience && self.sender.is_unheard(now, heard, patience)
+    }
+
+    fn measure_way(&mut self, now: Instant, heard: u32, age: Duration) {
+        let Some(way) = self.sender.sent_at(heard).map(|sent| now.since(sent).saturating_sub(age)) else {
+            return;
+        };
+        match self.way {
+            Some((at, least)) if way > least && now.since(at) < WAY_WINDOW => {}
+            _ => self.way = Some((now, way)),
+        }
+    }
+
+    /// Longest time of the way that queue and jitter explain: on a long path it is over long before an
+    /// acknowledgement is overdue.
+    fn way_patience(&self) -> Option<Duration> {
+        let rtt = self.sender.rtt();
+        let queue = rtt.smoothed().saturating_sub(rtt.min());
+        let fit = self.is_fit() && rtt.is_measured();
+        self.way.filter(|_| fit).map(|(_, way)| way + queue + rtt.variation() * 4 + UNHEARD_MARGIN)
+    }
+
+    /// How long it is only suspect: an answer takes a round trip.
+    fn suspect_for(&self) -> Duration {
+        SUSPECT_FOR.max(self.sender.rtt().probe_timeout())
     }
 
     /// When [`Link::on_timeout`] wants to be called.
@@ -475,7 +508,7 @@ impl Link {
                 let keep_alive = self.keep_alive_at().filter(|_| !self.probe_due);
                 [self.silent_at(), keep_alive, self.fitness.next_timeout()].into_iter().flatten().min()
             }
-            State::Suspect if stand_in => Some(self.since + SUSPECT_FOR),
+            State::Suspect if stand_in => Some(self.since + self.suspect_for()),
             _ => None,
         };
         let probe = self.probe_at.filter(|_| !self.probe_due);
@@ -599,6 +632,12 @@ impl Link {
         (rtt.smoothed() * 3 / 2 + rtt.variation() * 4).max(MIN_SILENCE)
     }
 
+    /// What it carries as far as is known: a link that was away carries what it did before, until it has shown more.
+    pub(super) fn known_rate(&self) -> Option<Rate> {
+        let before = self.rate_before.filter(|_| self.sender.controller().is_searching());
+        self.sender.rate().max(before)
+    }
+
     /// What a link carried that is away for a moment only, as far as one can hope.
     pub(super) fn absent_rate(&self, now: Instant) -> Option<Rate> {
         let away = match self.state {
@@ -640,6 +679,7 @@ impl Link {
         let lasted = now.since(std::mem::replace(&mut self.since, now));
         self.account.on_left(from, lasted);
         self.stale_probe_id = self.probe_id;
+        self.way = None;
         match to {
             State::Up => {
                 (self.probe_at, self.unanswered) = (None, 0);
@@ -648,7 +688,7 @@ impl Link {
                     self.damping.on_returned(now);
                 }
                 // What an outage did to the estimates is not what the path is like.
-                if from != State::Suspect || lasted > SUSPECT_FOR {
+                if from != State::Suspect || lasted > self.suspect_for() {
                     self.sender.renew(now, self.config.algorithm);
                     self.path_mtu.doubt();
                     if self.is_judged() {
