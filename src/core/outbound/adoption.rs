@@ -30,6 +30,9 @@ const ADOPT_EVERY: Duration = Duration::from_millis(100);
 const WORTH: f64 = 1.5;
 /// It moves after this even if its window does not grow so far: what keeps it small may be the others' losses.
 const MOVE_AFTER: Duration = Duration::from_secs(15);
+/// A late link that does not look for conversations any more may do so again within this: the end of its measurement
+/// gets lost easily, and then it is suspect for a moment.
+const GRACE_LASTS: Duration = Duration::from_secs(2);
 /// A measurement ends after this at the latest, in time and bytes: slow start over a satellite of 50 Mbit/s …
 const MEASURE_TIME: Duration = Duration::from_secs(6);
 const MEASURE_BYTES: u64 = 16 << 20;
@@ -74,8 +77,9 @@ impl Measurement {
 pub(super) struct Adoption {
     full_since: Option<Instant>,
     next: Instant,
-    /// See [`Adoption::grace`].
+    /// See [`Adoption::grace`], and until when it is given.
     grace: Duration,
+    grace_until: Instant,
 }
 
 impl Adoption {
@@ -101,12 +105,7 @@ impl Outbound {
             return;
         }
         self.adoption.next = now + ADOPT_EVERY;
-        self.adoption.grace = self
-            .late_links()
-            .filter(|id| self.looks(now, *id))
-            .map(|id| self.detour(id))
-            .max()
-            .unwrap_or_default();
+        self.give_grace(now);
         if now.since(full_since) < FULL_FOR {
             return;
         }
@@ -121,6 +120,16 @@ impl Outbound {
             {
                 link.measurement.begin(now);
             }
+        }
+    }
+
+    /// Lets packets wait a round trip of the latest link that looks for conversations longer.
+    fn give_grace(&mut self, now: Instant) {
+        let looking = self.late_links().filter(|id| self.looks(now, *id));
+        match looking.map(|id| self.detour(id)).max() {
+            Some(detour) => (self.adoption.grace, self.adoption.grace_until) = (detour, now + GRACE_LASTS),
+            None if now >= self.adoption.grace_until => self.adoption.grace = Duration::ZERO,
+            None => {}
         }
     }
 

@@ -28,10 +28,6 @@ pub(super) use fitness::Verdict;
 const SUSPECT_FOR: Duration = Duration::from_millis(300);
 /// Shortest silence that makes a link suspect: shorter ones happen on busy machines and radio links.
 const MIN_SILENCE: Duration = Duration::from_millis(50);
-/// What the peer has not heard by so much after the time of its way is missing: two of the peer's reports.
-const UNHEARD_MARGIN: Duration = Duration::from_millis(200);
-/// A shortest time of the way is believed for so long.
-const WAY_WINDOW: Duration = Duration::from_secs(10);
 /// Probe timeouts without an acknowledgement that make it suspect even if something is heard from it.
 const DEAF_AFTER: u32 = 3;
 /// First wait for the answer to a probe on a link that is joining, doubled up to [`MAX_PROBE_WAIT`].
@@ -142,9 +138,6 @@ pub(super) struct Link {
     last_sent: Instant,
     /// Data sequence of the newest datagram from it: only a newer one moves its address.
     pub(super) newest: u64,
-    /// Shortest time lately from a datagram's departure to a report of the peer that it was heard, less that of the
-    /// report.
-    way: Option<(Instant, Duration)>,
     probe_id: u16,
     /// The last probe before the present state: answers to it and older ones say nothing of that state.
     stale_probe_id: u16,
@@ -194,7 +187,6 @@ impl Link {
             last_received: now,
             last_sent: now,
             newest: 0,
-            way: None,
             probe_id: 0,
             stale_probe_id: 0,
             unanswered: 0,
@@ -471,29 +463,9 @@ impl Link {
     }
 
     /// What the peer said `age` ago that it had `heard` shows that what was sent does not arrive.
-    pub(super) fn is_unheard(&mut self, now: Instant, heard: u32, age: Duration) -> bool {
-        self.measure_way(now, heard, age);
-        let patience = self.way_patience().map_or(self.patience(), |way| way.min(self.patience())) + age;
+    pub(super) fn is_unheard(&self, now: Instant, heard: u32, age: Duration) -> bool {
+        let patience = self.patience() + age;
         now.since(self.since) >= patience && self.sender.is_unheard(now, heard, patience)
-    }
-
-    fn measure_way(&mut self, now: Instant, heard: u32, age: Duration) {
-        let Some(way) = self.sender.sent_at(heard).map(|sent| now.since(sent).saturating_sub(age)) else {
-            return;
-        };
-        match self.way {
-            Some((at, least)) if way > least && now.since(at) < WAY_WINDOW => {}
-            _ => self.way = Some((now, way)),
-        }
-    }
-
-    /// Longest time of the way that queue and jitter explain: on a long path it is over long before an
-    /// acknowledgement is overdue.
-    fn way_patience(&self) -> Option<Duration> {
-        let rtt = self.sender.rtt();
-        let queue = rtt.smoothed().saturating_sub(rtt.min());
-        let fit = self.is_fit() && rtt.is_measured();
-        self.way.filter(|_| fit).map(|(_, way)| way + queue + rtt.variation() * 4 + UNHEARD_MARGIN)
     }
 
     /// How long it is only suspect: an answer takes a round trip.
@@ -679,7 +651,6 @@ impl Link {
         let lasted = now.since(std::mem::replace(&mut self.since, now));
         self.account.on_left(from, lasted);
         self.stale_probe_id = self.probe_id;
-        self.way = None;
         match to {
             State::Up => {
                 (self.probe_at, self.unanswered) = (None, 0);

@@ -539,12 +539,6 @@ impl Sender {
         oldest.is_some_and(|(sequence, sent)| sequence > heard && now.since(sent.time) >= patience)
     }
 
-    /// When the transmission with this number left, if that is remembered.
-    pub fn sent_at(&self, sequence: u32) -> Option<Instant> {
-        let at = expand32(self.next_sequence, sequence).checked_sub(self.base)?;
-        self.sent.get(usize::try_from(at).ok()?).map(|sent| sent.time)
-    }
-
     /// Gives up what is in flight: the link is down.
     pub fn abandon(&mut self) {
         for sent in self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight) {
