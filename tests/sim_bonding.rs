@@ -353,7 +353,7 @@ fn a_late_link_carries_whole_conversations() {
         Mark,
         Run(s(10)),
         Check(Carried(Local, 1), AtLeast(6.0)),
-        Check(ShareOfSum(Local), AtLeast(0.75)),
+        Check(ShareOfSum(Local), AtLeast(0.85)),
         // The conversations go on over what is left, once what was on its way there has been sent again.
         Cut(1),
         Run(s(6)),
@@ -366,4 +366,23 @@ fn a_late_link_carries_whole_conversations() {
     let one =
         [Start, Offer(Local, CUBIC), Run(s(12)), Mark, Run(s(5)), Check(Carried(Local, 1), AtMost(0.1))];
     play(setup(41), &one);
+}
+
+/// A lone conversation moves to a late link that alone carries much more, and loses nothing on the way there.
+#[test]
+fn a_lone_conversation_moves_to_a_late_link_with_its_window() {
+    let lossy = Conditions::new(6.0, 3.0).loss(Loss::Random(0.01));
+    let setup = Setup::new(42, [lossy, Conditions::new(30.0, 150.0)]);
+    let steps = [
+        Start,
+        Offer(Local, CUBIC),
+        Run(s(2)),
+        Mark,
+        Run(s(12)),
+        Check(Goodput(Local), AtLeast(5.0)),
+        Mark,
+        Run(s(3)),
+        Check(Goodput(Local), AtLeast(20.0)),
+    ];
+    play(setup, &steps);
 }

@@ -4,7 +4,10 @@
 //! kept in order for. While several long conversations fill the other links, such a link takes some of them for
 //! itself, packet for packet, as many as its share of the rate; those keep their order without being waited for, and
 //! all have more. Short conversations stay where the delay is short, and so does the last long one unless the late
-//! link alone has much more for it than all others.
+//! link alone has much more for it than all others. That one takes its window along, and grows it first: it moves when
+//! as much of it waits as the longer round trip needs, so that it does not begin there with a tenth of what it had.
+//! Until then it may wait, and so may all while late links look for conversations: one that has just been told to
+//! slow down needs many round trips to fill a long path.
 //!
 //! What a late link carries is not seen before it is used. So it is measured once, with padding, when the others are
 //! full.
@@ -25,6 +28,11 @@ const ADOPT_EVERY: Duration = Duration::from_millis(100);
 
 /// What the last long conversation must gain by moving.
 const WORTH: f64 = 1.5;
+/// It moves after this even if its window does not grow so far: what keeps it small may be the others' losses.
+const MOVE_AFTER: Duration = Duration::from_secs(15);
+/// A late link that does not look for conversations any more may do so again within this: the end of its measurement
+/// gets lost easily, and then it is suspect for a moment.
+const GRACE_LASTS: Duration = Duration::from_secs(2);
 /// A measurement ends after this at the latest, in time and bytes: slow start over a satellite of 50 Mbit/s …
 const MEASURE_TIME: Duration = Duration::from_secs(6);
 const MEASURE_BYTES: u64 = 16 << 20;
@@ -53,6 +61,11 @@ impl Measurement {
         self.is_on(now)
     }
 
+    /// It has taken place, and is not to be repeated yet.
+    fn has_ended(&self, now: Instant) -> bool {
+        self.begun.is_some() && !self.is_on(now)
+    }
+
     /// Whether padding may be sent.
     pub(super) fn is_on(&self, now: Instant) -> bool {
         !self.over && self.begun.is_some_and(|begun| now.since(begun) < MEASURE_TIME)
@@ -64,12 +77,20 @@ impl Measurement {
 pub(super) struct Adoption {
     full_since: Option<Instant>,
     next: Instant,
+    /// See [`Adoption::grace`], and until when it is given.
+    grace: Duration,
+    grace_until: Instant,
 }
 
 impl Adoption {
     /// The backlog is gone.
     pub(super) fn on_drained(&mut self) {
         self.full_since = None;
+    }
+
+    /// How much longer than usually packets may wait, for the sake of late links that look for conversations.
+    pub(super) fn grace(&self) -> Duration {
+        self.grace
     }
 }
 
@@ -80,14 +101,19 @@ impl Outbound {
             return;
         }
         let full_since = *self.adoption.full_since.get_or_insert(now);
-        if now < self.adoption.next || now.since(full_since) < FULL_FOR {
+        if now < self.adoption.next {
             return;
         }
         self.adoption.next = now + ADOPT_EVERY;
+        self.give_grace(now);
+        if now.since(full_since) < FULL_FOR {
+            return;
+        }
         for id in (0..MAX_LINKS as u8).map(LinkId).filter(|id| self.active & 1 << id.0 != 0) {
             if self.carries_backlog(id) {
                 self.queue.unbind(1 << id.0);
-            } else if self.wants_more(now, id) {
+            } else if self.wants_more(now, id) && (self.queue.long_backlogged() > 1 || self.may_move(now, id))
+            {
                 return self.queue.bind_one(id);
             } else if let Some(link) = self.links[id.index()].as_deref_mut()
                 && link.sender.controller().is_searching()
@@ -97,11 +123,47 @@ impl Outbound {
         }
     }
 
+    /// Lets packets wait a round trip of the latest link that looks for conversations longer.
+    fn give_grace(&mut self, now: Instant) {
+        let looking = self.late_links().filter(|id| self.looks(now, *id));
+        match looking.map(|id| self.detour(id)).max() {
+            Some(detour) => (self.adoption.grace, self.adoption.grace_until) = (detour, now + GRACE_LASTS),
+            None if now >= self.adoption.grace_until => self.adoption.grace = Duration::ZERO,
+            None => {}
+        }
+    }
+
+    /// The links that are too late to share conversations.
+    fn late_links(&self) -> impl Iterator<Item = LinkId> {
+        let late = |id: &LinkId| self.active & 1 << id.0 != 0 && !self.carries_backlog(*id);
+        (0..MAX_LINKS as u8).map(LinkId).filter(late)
+    }
+
+    /// How much longer a round trip over the late link is than over the slowest of those that share conversations.
+    fn detour(&self, id: LinkId) -> Duration {
+        let prompt = self.each().filter(|(id, _)| self.carries_backlog(*id));
+        let slowest = prompt.map(|(_, link)| link.sender.rtt().smoothed()).max().unwrap_or_default();
+        self.link(id).map_or(Duration::ZERO, |link| link.sender.rtt().min().saturating_sub(slowest))
+    }
+
+    /// Whether the late link wants conversations, or may want some once it is measured.
+    fn looks(&self, now: Instant, id: LinkId) -> bool {
+        let measured =
+            |link: &Link| !link.sender.controller().is_searching() || link.measurement.has_ended(now);
+        !self.link(id).is_some_and(measured) || self.wants_more(now, id)
+    }
+
+    /// Whether the last long conversation has the window for the late link's round trip, or will not get it.
+    fn may_move(&self, now: Instant, id: LinkId) -> bool {
+        let waited = self.queue.sojourn(now).is_some_and(|sojourn| sojourn >= self.detour(id));
+        waited || self.adoption.full_since.is_some_and(|since| now.since(since) >= MOVE_AFTER)
+    }
+
     /// Whether the link, which is a late one, has less than its share of the long conversations.
     fn wants_more(&self, now: Instant, id: LinkId) -> bool {
         let Some(link) = self.link(id) else { return false };
         let (residents, free) = (self.queue.residents(now, id), self.queue.long_backlogged());
-        let rate = |link: &Link| link.sender.rate().map_or(0.0, |rate| rate.bytes_per_second() as f64);
+        let rate = |link: &Link| link.known_rate().map_or(0.0, |rate| rate.bytes_per_second() as f64);
         let (own, all) = (rate(link), self.active_links().map(rate).sum::<f64>().max(1.0));
         // It shows what it can only when it is used; what it has shown by now is the least.
         let searching = link.sender.controller().is_searching();

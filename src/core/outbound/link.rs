@@ -24,7 +24,7 @@ use fitness::Fitness;
 pub(super) use account::Account;
 pub(super) use fitness::Verdict;
 
-/// A suspect link that another can stand in for is down after this.
+/// A suspect link that another can stand in for is down after this, or when an answer would have come if that is later.
 const SUSPECT_FOR: Duration = Duration::from_millis(300);
 /// Shortest silence that makes a link suspect: shorter ones happen on busy machines and radio links.
 const MIN_SILENCE: Duration = Duration::from_millis(50);
@@ -435,7 +435,7 @@ impl Link {
                 change = self.suspect(now, "no answer", stand_in);
             }
             State::Up if self.keep_alive_at().is_some_and(|at| now >= at) => self.probe_due = true,
-            State::Suspect if stand_in && now >= self.since + SUSPECT_FOR => {
+            State::Suspect if stand_in && now >= self.since + self.suspect_for() => {
                 change = self.lose(now, "no answer".into());
             }
             _ => {}
@@ -469,6 +469,11 @@ impl Link {
         now.since(self.since) >= patience && self.sender.is_unheard(now, heard, patience)
     }
 
+    /// How long it is only suspect: an answer takes a round trip.
+    fn suspect_for(&self) -> Duration {
+        SUSPECT_FOR.max(self.sender.rtt().probe_timeout())
+    }
+
     /// When [`Link::on_timeout`] wants to be called.
     pub(super) fn next_timeout(&self, stand_in: bool) -> Option<Instant> {
         let by_state = match self.state {
@@ -476,7 +481,7 @@ impl Link {
                 let keep_alive = self.keep_alive_at().filter(|_| !self.probe_due);
                 [self.silent_at(), keep_alive, self.fitness.next_timeout()].into_iter().flatten().min()
             }
-            State::Suspect if stand_in => Some(self.since + SUSPECT_FOR),
+            State::Suspect if stand_in => Some(self.since + self.suspect_for()),
             _ => None,
         };
         let probe = self.probe_at.filter(|_| !self.probe_due);
@@ -600,6 +605,12 @@ impl Link {
         (rtt.smoothed() * 3 / 2 + rtt.variation() * 4).max(MIN_SILENCE)
     }
 
+    /// What it carries as far as is known: a link that was away carries what it did before, until it has shown more.
+    pub(super) fn known_rate(&self) -> Option<Rate> {
+        let before = self.rate_before.filter(|_| self.sender.controller().is_searching());
+        self.sender.rate().max(before)
+    }
+
     /// What a link carried that is away for a moment only, as far as one can hope.
     pub(super) fn absent_rate(&self, now: Instant) -> Option<Rate> {
         let away = match self.state {
@@ -649,7 +660,7 @@ impl Link {
                     self.damping.on_returned(now);
                 }
                 // What an outage did to the estimates is not what the path is like.
-                if from != State::Suspect || lasted > SUSPECT_FOR {
+                if from != State::Suspect || lasted > self.suspect_for() {
                     self.sender.renew(now, self.config.algorithm);
                     self.path_mtu.doubt();
                     if self.is_judged() {

@@ -70,8 +70,9 @@ const POOL: usize = 32 << 20;
 /// Repairs may take this share of the bytes sent, and so many at once after a quiet time.
 const REPAIR_SHARE: f64 = 0.05;
 const REPAIR_BURST: u64 = 256 << 10;
-/// A repair is lost as easily as the packet, and one packet that never comes costs its conversation seconds.
-const MAX_REPAIRS: u8 = 2;
+/// A repair is lost as easily as the packet, and one packet that never comes costs its conversation seconds. The third
+/// is in time on short paths only.
+const MAX_REPAIRS: u8 = 3;
 /// A lost packet older than one and a half round trips and this is not sent again: its conversation has given
 /// it up, or will have when it arrives.
 const REPAIR_AGE: Duration = Duration::from_millis(100);
@@ -747,9 +748,12 @@ impl Outbound {
             Tolerance { target: target + stall, interval: interval + stall }
         };
         let bound = tolerance(self.slowest_srtt(), 0.5);
+        let grace = self.adoption.grace();
+        let patient =
+            |usual: Tolerance| Tolerance { target: usual.target + grace, interval: usual.interval + grace };
         if searching {
             let tolerance = Tolerance { target: SEARCHING_TARGET, interval: SEARCHING_TARGET };
-            return self.queue.set_tolerance(tolerance, bound);
+            return self.queue.set_tolerance(patient(tolerance), bound);
         }
         // A sender that halves its rate or so must not leave the links idle: cubic's 0.7 needs 0.43 round trips
         // of all links, those among them that will be back in a moment.
@@ -757,7 +761,7 @@ impl Outbound {
         let absent: u64 = absent.map(Rate::bytes_per_second).sum();
         let present = self.active_rate().bytes_per_second().max(1);
         let windows = 0.5 + (1.5 * absent as f64 / present as f64).min(100.0);
-        self.queue.set_tolerance(tolerance(slowest, windows), bound);
+        self.queue.set_tolerance(patient(tolerance(slowest, windows)), bound);
     }
 
     /// What the links that carry data are believed to carry in all.

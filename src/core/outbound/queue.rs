@@ -250,11 +250,11 @@ impl Queue {
         self.backlogged.iter().filter(|id| self.is_long(**id)).count()
     }
 
-    /// Binds the youngest of these to a link.
+    /// Binds one of these to a link: that of which most waits, as its sender's window suits a long way best.
     pub fn bind_one(&mut self, link: LinkId) {
         let candidates = self.backlogged.iter().enumerate().filter(|(_, id)| self.is_long(**id));
-        let youngest = candidates.min_by_key(|(_, id)| self.buckets[usize::from(**id)].taken);
-        let Some(id) = youngest.map(|(at, _)| at).and_then(|at| self.backlogged.remove(at)) else { return };
+        let fattest = candidates.max_by_key(|(_, id)| self.buckets[usize::from(**id)].bytes);
+        let Some(id) = fattest.map(|(at, _)| at).and_then(|at| self.backlogged.remove(at)) else { return };
         let bucket = &mut self.buckets[usize::from(id)];
         (bucket.home, bucket.list) = (Some(link), List::Bound(link));
         self.homes |= 1 << link.0;
@@ -521,6 +521,26 @@ mod tests {
             q.pop_sparse(now, 2_000, 1_500).is_some_and(|packet| packet.bucket == 1),
             "its turn is not lost"
         );
+    }
+
+    #[test]
+    fn the_long_conversation_of_which_most_waits_is_bound() {
+        let (mut q, now) = (queue(4 << 20), Instant::ZERO);
+        for (bucket, count) in [(1, 300), (2, 400), (3, 300), (4, 200)] {
+            (0..count).for_each(|_| push(&mut q, now, bucket, 1_000));
+        }
+        for _ in 0..4 * 180 {
+            let packet = q.pop_sparse(now, 2_000, 2_000).or_else(|| q.pop_backlogged(now, 2_000, 2_000));
+            q.give_back(packet.expect("it waits"));
+        }
+        q.bind_one(LinkId(1));
+        assert_eq!(q.homes(), 0, "none is long yet");
+        for _ in 0..3 * 95 {
+            let packet = q.pop_backlogged(now, 2_000, 2_000);
+            q.give_back(packet.expect("it waits"));
+        }
+        q.bind_one(LinkId(1));
+        assert_eq!((q.home(2), q.homes()), (Some(LinkId(1)), 0b10));
     }
 
     #[test]
