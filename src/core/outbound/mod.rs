@@ -57,10 +57,11 @@ pub use train::{Run, Sealing, Train};
 
 /// The queue holds this much of the links' summed rate, so that a burst finds room and delay stays bounded.
 const QUEUE_TIME: Duration = Duration::from_millis(200);
-/// Bounds of the queue in bytes, while the rate is not known or very high: a portal at full load stays below 30 MB,
-/// and 4 MiB are still 34 ms at 1 Gbit/s.
+/// Bounds of the queue in bytes, while the rate is not known or very high. It exceeds the usual one only for two round
+/// trips of long links: a filled hole releases what a sender sent meanwhile at once.
 const QUEUE_MIN: u64 = 256 << 10;
-const QUEUE_MAX: u64 = 4 << 20;
+const QUEUE_USUAL: u64 = 4 << 20;
+const QUEUE_MAX: u64 = 16 << 20;
 /// While the rate is still being found out, the queue holds what a sender's slow start is ahead of ours …
 const QUEUE_SEARCHING: u64 = 2 << 20;
 /// … and it may stand for so long: a drop would end that sender's slow start too early, for many seconds.
@@ -730,7 +731,9 @@ impl Outbound {
     /// Lets the queue's bounds follow the links.
     fn tune_queue(&mut self, now: Instant) {
         let rates = self.each().filter_map(|(_, link)| link.sender.rate());
-        let held: u64 = rates.map(|rate| rate.bytes_in(QUEUE_TIME)).sum();
+        let (held, long) = rates.fold((0, 0), |(held, long), rate| {
+            (held + rate.bytes_in(QUEUE_TIME), long + rate.bytes_in(self.slowest_srtt() * 2))
+        });
         let prompt = self.each().filter(|(id, _)| self.carries_backlog(*id)).map(|(_, link)| &link.sender);
         let searches = |sender: &Sender| sender.controller().is_searching();
         let (searching, slowest) = prompt.fold((false, Duration::ZERO), |(searching, slowest), sender| {
@@ -738,7 +741,7 @@ impl Outbound {
             (searching || searches(sender), slowest.max(rtt))
         });
         let least = if searching { QUEUE_SEARCHING } else { QUEUE_MIN };
-        self.queue.set_limit(held.clamp(least, QUEUE_MAX));
+        self.queue.set_limit(held.clamp(least, long.clamp(QUEUE_USUAL, QUEUE_MAX)));
         // A sender's acknowledgements stand still while a hole waits for its repair.
         let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
         let tolerance = |srtt: Duration, windows: f64| {
