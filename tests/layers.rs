@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 /// Rooms, and what each may import of ours.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("calendar", &["calendar"]),
     ("cli", &["cli", "config", "control", "process", "journal", "core::snapshot"]),
     ("config", &["config"]),
-    ("control", &["control", "journal", "core::snapshot"]),
+    ("control", &["control", "calendar", "journal", "core::snapshot"]),
     ("core", &["core"]),
     ("journal", &["journal"]),
     ("process", &["process", "config"]),
-    ("runtime", &["runtime", "config", "journal", "core"]),
+    ("quota", &["quota", "calendar"]),
+    ("runtime", &["runtime", "calendar", "config", "journal", "quota", "core"]),
     ("sim", &["sim", "core"]),
 ];
 
