@@ -26,7 +26,6 @@ use nix::unistd::{Pid, getsid};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tracing::Level;
 
 const ROLE: &str = "NETCOMBINER_TEST_ROLE";
 const RUN_DIR: &str = "NETCOMBINER_TEST_RUN_DIR";
@@ -184,7 +183,7 @@ fn play(role: &str) -> ! {
 }
 
 fn log() {
-    logging::init(&nc0(), Level::INFO, false).expect("the first log");
+    logging::init(&nc0(), tracing::Level::INFO, false).expect("the first log");
     tracing::info!(target: "netcombiner::core", "ours");
     tracing::debug!(target: "netcombiner::core", "too small");
     tracing::info!(target: "netlink", "too small");
