@@ -1,6 +1,6 @@
 //! One run of the program for one interface: from an order to the end of the portal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::cli::{Up, UpResult};
-use crate::config::{Config, InterfaceName};
+use crate::config::{Config, InterfaceName, LinkChange};
 use crate::control::{self, Handler, Listener};
 use crate::core::snapshot::Snapshot;
+use crate::journal::{Journal, Kind, Level, Notice};
 use crate::process::daemon::{Daemonised, Readiness, daemonise};
 use crate::process::hooks::{self, Phase};
 use crate::process::lock::Lock;
@@ -60,7 +61,7 @@ fn serve(up: Up, readiness: &mut Option<Readiness>) -> UpResult {
     let hooks = up.config.host.hooks.clone();
     let started = hooks::run(Phase::PreUp, &hooks.pre_up, &interface).map_err(Into::into).and_then(|()| {
         let socket = Listener::bind(&up.run_dir.socket(&interface))?;
-        tokio.block_on(live(&interface, up.config_path, up.config, socket, readiness))
+        tokio.block_on(live(&interface, up.config_path, up.config, &up.state_dir, socket, readiness))
     });
     // However far it came: what was set up is taken down.
     hooks::run_all(Phase::PostDown, &hooks.post_down, &interface);
@@ -73,6 +74,7 @@ async fn live(
     interface: &InterfaceName,
     config_path: PathBuf,
     config: Config,
+    state_dir: &Path,
     socket: Listener,
     readiness: &mut Option<Readiness>,
 ) -> UpResult {
@@ -80,9 +82,10 @@ async fn live(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let (runtime, mut notices) = Runtime::start(interface, config).await?;
-    let portal =
-        Arc::new(LivePortal { runtime, config_path, interface: interface.clone(), stop: Notify::new() });
+    let journal = Arc::new(Journal::default());
+    let (runtime, mut notices) = Runtime::start(interface, config, state_dir, Arc::clone(&journal)).await?;
+    let stop = Notify::new();
+    let portal = Arc::new(LivePortal { runtime, journal, config_path, interface: interface.clone(), stop });
     let result = async {
         hooks::run(Phase::PostUp, &hooks.post_up, interface)?;
         if let Some(readiness) = readiness.take() {
@@ -132,6 +135,7 @@ async fn gone(interface: &InterfaceName) {
 /// The portal, as the control socket sees it.
 struct LivePortal {
     runtime: Runtime,
+    journal: Arc<Journal>,
     config_path: PathBuf,
     interface: InterfaceName,
     stop: Notify,
@@ -153,16 +157,26 @@ impl Handler for LivePortal {
                 self.runtime.apply(config).map_err(|error| error.to_string())
             }
         };
+        let tell = |level, text: &str| self.journal.tell(Notice::new(level, Kind::Configuration, text));
         match &outcome {
-            Ok(()) => tracing::info!("configuration read again"),
+            Ok(()) => tell(Level::Info, "configuration read again"),
             Err(errors) => {
                 for error in errors.lines() {
-                    tracing::error!("configuration not applied: {error}");
+                    tell(Level::Error, &format!("configuration not applied: {error}"));
                 }
             }
         }
         service::ready();
         outcome
+    }
+
+    fn change_link(&self, name: &str, change: &str) -> Result<(), String> {
+        let change: LinkChange = change.parse().map_err(|allowed| format!("the changes are {allowed}"))?;
+        self.runtime.change_link(name, change)
+    }
+
+    fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     fn stop(&self) {

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 /// Rooms, and what each may import of ours.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("cli", &["cli", "config", "control", "process", "core::snapshot"]),
+    ("calendar", &["calendar"]),
+    ("cli", &["cli", "config", "control", "process", "journal", "core::snapshot"]),
     ("config", &["config"]),
-    ("control", &["control", "core::snapshot"]),
+    ("control", &["control", "calendar", "journal", "core::snapshot"]),
     ("core", &["core"]),
+    ("journal", &["journal"]),
     ("process", &["process", "config"]),
-    ("runtime", &["runtime", "config", "core"]),
+    ("quota", &["quota", "calendar"]),
+    ("runtime", &["runtime", "calendar", "config", "journal", "quota", "core"]),
     ("sim", &["sim", "core"]),
 ];
 

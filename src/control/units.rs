@@ -5,6 +5,11 @@ pub(super) fn bytes(count: u64) -> String {
     scaled(count as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
 }
 
+/// `85 B`, `12.3 GB`: bytes as those who sell data count them.
+pub(super) fn volume(count: u64) -> String {
+    scaled(count as f64, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
 /// `0 bit/s`, `12.3 Mbit/s`.
 pub(super) fn rate(bits_per_second: f64) -> String {
     scaled(bits_per_second, 1000.0, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"])

@@ -1,12 +1,14 @@
 //! Real sockets, threads and time around `core`: moves bytes, decides nothing.
 
 mod alarm;
+mod caps;
 mod clock;
 mod cpu;
 mod engine;
 mod interface;
 mod keeper;
 mod mmsg;
+mod news;
 mod sys;
 mod tcp;
 mod tun;
@@ -14,23 +16,29 @@ mod udp;
 mod wake;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
+use self::caps::Caps;
 use self::clock::SystemEntropy;
 use self::engine::{Engine, Notice};
 use self::interface::Interfaces;
 use self::keeper::{Keeper, Kept};
 use self::tun::Tun;
-use crate::config::{Config, InterfaceName, MetricMode, Mtu, Peer, Protection, Redundancy};
-use crate::core::outbound::{Event, Policy, State};
+use crate::config::{
+    Config, InterfaceName, LinkChange, MetricMode, Mtu, Peer, Protection, QuotaAction, Redundancy,
+};
+use crate::core::outbound::{Event, Policy};
 use crate::core::portal::{Portal, PortalConfig};
 use crate::core::session::protection::Manner;
-use crate::core::snapshot::Snapshot;
+use crate::core::snapshot::{self, SCHEMA, Snapshot};
 use crate::core::units::Instant;
+use crate::journal::{Journal, Kind, Level, Notice as News};
 
 /// Longest inner packet while the MTU follows from the links: two KiB hold an Ethernet packet.
 const BUFFER_SIZE: usize = 2048;
@@ -55,8 +63,10 @@ impl std::error::Error for RuntimeError {}
 pub struct Runtime {
     engine: Arc<Engine>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    journal: Arc<Journal>,
     keeper: Arc<Keeper>,
     kept: Mutex<Vec<Kept>>,
+    caps: Mutex<Caps>,
     interfaces: Interfaces,
     index: u32,
     name: InterfaceName,
@@ -68,13 +78,18 @@ pub struct Runtime {
 pub struct Notices(mpsc::UnboundedReceiver<Notice>);
 
 impl Runtime {
-    /// Creates the interface, addresses it, and begins to open the links. Must be called within a tokio
-    /// runtime.
+    /// Creates the interface, addresses it, and begins to open the links; what happens then is told to `journal`,
+    /// and what is to be known after a restart is kept in `state_dir`. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
     /// If the interface cannot be made or addressed; nothing is left behind then.
-    pub async fn start(name: &InterfaceName, config: Config) -> Result<(Self, Notices), RuntimeError> {
+    pub async fn start(
+        name: &InterfaceName,
+        config: Config,
+        state_dir: &Path,
+        journal: Arc<Journal>,
+    ) -> Result<(Self, Notices), RuntimeError> {
         let portal_config = portal_config(&config);
         let buffer_size = portal_config.buffer_size;
         let now = clock::now();
@@ -94,13 +109,16 @@ impl Runtime {
         let engine = Engine::new(portal, tun, sender).map_err(|error| failed("make a timer", &error))?;
         let threads = engine.start().map_err(|error| failed("start a thread", &error))?;
         let changes = Interfaces::changes().map_err(|error| failed("listen to netlink", &error))?;
-        let keeper = Keeper::new(Arc::clone(&engine), changes);
+        let keeper = Keeper::new(Arc::clone(&engine), changes, Arc::clone(&journal));
         let kept = config.peers.iter().map(|peer| keeper.keep(peer.clone())).collect();
+        let caps = Mutex::new(Caps::open(state_dir, &journal));
         let runtime = Self {
             engine,
             threads: Mutex::new(threads),
+            journal,
             keeper,
             kept: Mutex::new(kept),
+            caps,
             interfaces,
             index,
             name: name.clone(),
@@ -113,6 +131,8 @@ impl Runtime {
     /// Looks after the portal; returns with the reason if it cannot go on.
     pub async fn run(&self, notices: &mut Notices) -> RuntimeError {
         let mut tidy = tokio::time::interval(TIDY);
+        let mut read = tokio::time::interval(caps::READ_EVERY);
+        read.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 notice = notices.0.recv() => match notice {
@@ -123,17 +143,21 @@ impl Runtime {
                     }
                     None => return RuntimeError("the data path ended".to_owned()),
                 },
+                _ = read.tick(), if self.has_caps() => {
+                    let mut kept = lock(&self.kept);
+                    lock(&self.caps).tend(&mut kept, &self.journal);
+                }
                 _ = tidy.tick() => self.engine.portal.forget_links(clock::now()),
             }
         }
     }
 
-    /// Logs what happened and lets the interface's MTU follow.
+    /// Tells what happened and lets the interface's MTU follow.
     async fn tell_news(&self) {
         self.engine.news_taken();
         let fixed = fixed_mtu(&lock(&self.config));
         for event in self.engine.portal.take_events() {
-            log(&event);
+            self.journal.tell(news::notice(&event));
             if let (Event::Mtu { to, .. }, None) = (&event, fixed)
                 && let Err(error) = self.interfaces.up(self.index, *to).await
             {
@@ -142,7 +166,8 @@ impl Runtime {
         }
     }
 
-    /// Changes to another configuration. Links that stay the same go on undisturbed.
+    /// Changes to another configuration. Links that stay the same, or change only in what may change while they run,
+    /// go on undisturbed. What [`Runtime::change_link`] changed is as the configuration says again.
     ///
     /// # Errors
     ///
@@ -159,11 +184,12 @@ impl Runtime {
         }
         let mut kept = lock(&self.kept);
         let mut removed = Vec::new();
-        for link in std::mem::take(&mut *kept) {
-            if config.peers.iter().any(|peer| same_link(peer, link.peer())) {
+        for mut link in std::mem::take(&mut *kept) {
+            if let Some(peer) = config.peers.iter().find(|peer| same_link(peer, link.peer())) {
+                link.follow(peer);
                 kept.push(link);
             } else {
-                tracing::info!("{}: removed", link.peer().name);
+                self.tell_change(&link.peer().name, "removed");
                 removed.push(link);
             }
         }
@@ -171,7 +197,7 @@ impl Runtime {
         drop(removed);
         for peer in &config.peers {
             if !kept.iter().any(|link| same_link(peer, link.peer())) {
-                tracing::info!("{}: added", peer.name);
+                self.tell_change(&peer.name, "added");
                 kept.push(self.keeper.keep(peer.clone()));
             }
         }
@@ -183,10 +209,36 @@ impl Runtime {
         Ok(())
     }
 
+    /// Some link has a data cap.
+    fn has_caps(&self) -> bool {
+        lock(&self.kept).iter().any(|link| link.peer().quota.is_some())
+    }
+
+    /// Changes the link of that name until the configuration is read again.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or the link cannot do that; in words.
+    pub fn change_link(&self, name: &str, change: LinkChange) -> Result<(), String> {
+        let mut kept = lock(&self.kept);
+        let Some(link) = kept.iter_mut().find(|link| link.peer().name == name) else {
+            let names: Vec<&str> = kept.iter().map(|link| link.peer().name.as_str()).collect();
+            return Err(format!("there is no link {name}; the links are {}", names.join(", ")));
+        };
+        link.change(change)
+    }
+
+    /// Tells of a link that the configuration has changed.
+    fn tell_change(&self, link: &str, what: &str) {
+        let text = format!("link {link}: {what}");
+        self.journal.tell(News::of_link(Level::Info, Kind::Configuration, link, text));
+    }
+
     /// How the portal is.
     pub fn snapshot(&self) -> Snapshot {
         let now = clock::now();
         let mut snapshot = self.engine.portal.snapshot(now);
+        snapshot.schema = SCHEMA;
         snapshot.interface = self.name.to_string();
         snapshot.version = env!("CARGO_PKG_VERSION").to_owned();
         snapshot.uptime_seconds = now.since(self.started).as_secs_f64();
@@ -202,8 +254,6 @@ impl Runtime {
         }
         let kept = lock(&self.kept);
         for link in &mut snapshot.links {
-            let peer = kept.iter().find(|kept| kept.peer().section == link.section);
-            link.interface = peer.and_then(|kept| kept.peer().interface.as_ref()).map(ToString::to_string);
             let id = crate::core::units::LinkId(link.number - 1);
             let socket = self.engine.portal.socket(id).and_then(|socket| self.engine.socket(socket));
             if let Some(socket) = socket {
@@ -216,6 +266,13 @@ impl Runtime {
             kept.iter().filter(|kept| !snapshot.links.iter().any(|link| link.section == kept.peer().section));
         let waiting: Vec<_> = silent.filter_map(Kept::waiting).collect();
         snapshot.links.extend(waiting);
+        let mut caps = lock(&self.caps);
+        for link in &mut snapshot.links {
+            let section = kept.iter().find(|kept| kept.peer().section == link.section);
+            if let Some(section) = section {
+                describe_section(section, &mut caps, link);
+            }
+        }
         snapshot
     }
 
@@ -223,7 +280,10 @@ impl Runtime {
     pub fn stop(&self) {
         let ready = self.engine.portal.close(clock::now());
         self.engine.settle(ready);
-        lock(&self.kept).clear();
+        let mut kept = lock(&self.kept);
+        lock(&self.caps).close(&mut kept, &self.journal);
+        kept.clear();
+        drop(kept);
         self.engine.stop();
         for thread in lock(&self.threads).drain(..) {
             // A thread that panicked has said so.
@@ -232,9 +292,20 @@ impl Runtime {
     }
 }
 
-/// The sections describe the same link, wherever they stand in their files.
+/// The sections describe the same link, wherever they stand in their files and however it is to be used.
 fn same_link(one: &Peer, other: &Peer) -> bool {
-    Peer { section: other.section, ..one.clone() } == *other
+    let Peer { section, metric, rate_limit, quota, .. } = *other;
+    Peer { section, metric, rate_limit, quota, ..one.clone() } == *other
+}
+
+/// Fills in what the section knows of a link.
+fn describe_section(section: &Kept, caps: &mut Caps, link: &mut snapshot::Link) {
+    link.interface = section.peer().interface.as_ref().map(ToString::to_string);
+    link.changed = section.changed();
+    link.quota = caps.describe(section);
+    if section.demotion() == Some(QuotaAction::Backup) && link.limit.as_deref() == Some("standby") {
+        link.reason = Some("its Quota is nearly used up: a last resort only".to_owned());
+    }
 }
 
 /// The interface's MTU, if the configuration says it.
@@ -289,40 +360,6 @@ fn explain_tun(name: &InterfaceName, error: &::tun::Error) -> RuntimeError {
         }
         _ => format!("cannot create interface {name}: {error}"),
     })
-}
-
-fn log(event: &Event) {
-    match event {
-        Event::Link { link, name, from, to, reason } => {
-            let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            let (number, from, to_name) = (link.0 + 1, from.name(), to.name());
-            match to {
-                State::Suspect | State::Down => {
-                    tracing::warn!("link {number} {name}: {from} -> {to_name}{why}");
-                }
-                _ => tracing::info!("link {number} {name}: {from} -> {to_name}{why}"),
-            }
-        }
-        Event::Judged { link, name, reason: Some(reason) } => {
-            tracing::warn!("link {} {name}: {reason}", link.0 + 1);
-        }
-        Event::Judged { link, name, reason: None } => {
-            tracing::info!("link {} {name}: loses little again, carries data", link.0 + 1);
-        }
-        Event::RunsGivenUp { link, name, reason } => {
-            tracing::warn!("link {} {name}: GSO off: {reason}", link.0 + 1);
-        }
-        Event::Moved { link, name, remote } => {
-            tracing::info!("link {} {name}: the other portal is at {remote} now", link.0 + 1);
-        }
-        Event::PathMtu { link, name, from, to } => {
-            tracing::info!("link {} {name}: path MTU {from} -> {to}", link.0 + 1);
-        }
-        Event::Mtu { from, to } => tracing::info!("MTU {from} -> {to}: what the links carry"),
-        Event::Joined => tracing::info!("session with the other portal established"),
-        Event::PeerClosed => tracing::info!("the other portal stopped"),
-        Event::Trouble(trouble) => tracing::warn!("no session: {trouble}"),
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use super::headers::Compressor;
 use super::packet::{Packet, Pool};
+use super::recent::Volume;
 use super::rtt::MAX_ACK_DELAY;
 use super::units::{Instant, LinkId, MAX_LINKS, Rate};
 use super::wire::{Ack, HEADER_LEN, Probe};
@@ -52,7 +53,7 @@ use sender::{Kept, Sender};
 use twins::Twins;
 
 pub use event::{Event, Heard};
-pub use link::{LinkConfig, STREAM, SocketId, State};
+pub use link::{LAST_RESORT, LinkConfig, Meter, STREAM, SocketId, State};
 pub use train::{Run, Sealing, Train};
 
 /// The queue holds this much of the links' summed rate, so that a burst finds room and delay stays bounded.
@@ -130,6 +131,8 @@ pub struct Outbound {
     /// Data packets sent; tells whether a session is in use.
     data_packets: u64,
     too_big: u64,
+    /// Packets of the interface that were sent, each once.
+    taken: Volume,
     mtu: InterfaceMtu,
     /// Longest packet that is taken: the MTU, unless no link carries even that.
     longest: usize,
@@ -178,6 +181,7 @@ impl Outbound {
             data_sequence: 0,
             data_packets: 0,
             too_big: 0,
+            taken: Volume::default(),
             longest: mtu.get().into(),
             mtu,
             stranded: Vec::new(),
@@ -260,6 +264,14 @@ impl Outbound {
         link.sender.continue_from(self.sequences[slot]);
         self.links[slot] = Some(link);
         Some(LinkId(slot as u8))
+    }
+
+    /// Gives the links of this name the metric, rate limit, meter and section of `config`.
+    pub fn configure(&mut self, now: Instant, config: &LinkConfig) {
+        for link in self.links.iter_mut().flatten().filter(|link| link.config.name == config.name) {
+            link.configure(config);
+        }
+        self.refresh(now);
     }
 
     /// Removes a link and what it had in flight.
@@ -610,7 +622,9 @@ impl Outbound {
         let changed = change(link);
         // What a link that failed had in flight goes over the others, however much it is.
         let failed = matches!(changed, Some(Change { to: State::Suspect | State::Down, .. }));
+        let waiting = self.handed_over.len();
         self.collect(now, id, failed);
+        let handed_over = if self.has_stand_in(id) { self.handed_over.len() - waiting } else { 0 };
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         if changed.is_none() && before == of_note(link) {
             return;
@@ -620,7 +634,7 @@ impl Outbound {
         }
         if let Some(Change { from, to }) = changed {
             let (name, reason) = (link.config.name.clone(), link.reason.clone());
-            self.events.push(Event::Link { link: id, name, from, to, reason });
+            self.events.push(Event::Link { link: id, name, from, to, reason, handed_over });
         }
         if matches!(changed, Some(Change { to: State::Suspect, .. })) {
             // It may be the peer that died: do not wait until a packet happens to try each of the others.
