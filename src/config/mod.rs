@@ -15,6 +15,7 @@ mod host;
 mod key;
 mod load;
 mod peer;
+mod status;
 mod suggest;
 mod text;
 mod value;
@@ -30,6 +31,7 @@ use std::time::Duration;
 pub use diagnostic::{Diagnostic, Errors, Warning};
 pub use endpoint::{Remote, RemoteHost};
 pub use key::Key;
+pub use status::{Password, Status};
 pub use value::{Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Protection, Redundancy};
 
 /// Most `[Peer]` sections in one file: the wire format has room for 16 links between two portals.
@@ -63,6 +65,8 @@ pub struct Host {
     pub redundancy: Redundancy,
     /// Packets may cross the interface together, if the system can.
     pub offload: bool,
+    /// Where the status page is served; `None`: nowhere.
+    pub status: Option<Status>,
     /// Commands of the operator.
     pub hooks: Hooks,
 }
