@@ -12,6 +12,7 @@ use crate::cli::{Up, UpResult};
 use crate::config::{Config, InterfaceName};
 use crate::control::{self, Handler, Listener};
 use crate::core::snapshot::Snapshot;
+use crate::journal::{Journal, Kind, Level, Notice};
 use crate::process::daemon::{Daemonised, Readiness, daemonise};
 use crate::process::hooks::{self, Phase};
 use crate::process::lock::Lock;
@@ -80,9 +81,10 @@ async fn live(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let (runtime, mut notices) = Runtime::start(interface, config).await?;
-    let portal =
-        Arc::new(LivePortal { runtime, config_path, interface: interface.clone(), stop: Notify::new() });
+    let journal = Arc::new(Journal::default());
+    let (runtime, mut notices) = Runtime::start(interface, config, Arc::clone(&journal)).await?;
+    let stop = Notify::new();
+    let portal = Arc::new(LivePortal { runtime, journal, config_path, interface: interface.clone(), stop });
     let result = async {
         hooks::run(Phase::PostUp, &hooks.post_up, interface)?;
         if let Some(readiness) = readiness.take() {
@@ -132,6 +134,7 @@ async fn gone(interface: &InterfaceName) {
 /// The portal, as the control socket sees it.
 struct LivePortal {
     runtime: Runtime,
+    journal: Arc<Journal>,
     config_path: PathBuf,
     interface: InterfaceName,
     stop: Notify,
@@ -153,16 +156,21 @@ impl Handler for LivePortal {
                 self.runtime.apply(config).map_err(|error| error.to_string())
             }
         };
+        let tell = |level, text: &str| self.journal.tell(Notice::new(level, Kind::Configuration, text));
         match &outcome {
-            Ok(()) => tracing::info!("configuration read again"),
+            Ok(()) => tell(Level::Info, "configuration read again"),
             Err(errors) => {
                 for error in errors.lines() {
-                    tracing::error!("configuration not applied: {error}");
+                    tell(Level::Error, &format!("configuration not applied: {error}"));
                 }
             }
         }
         service::ready();
         outcome
+    }
+
+    fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     fn stop(&self) {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use netcombiner::config::InterfaceName;
 use netcombiner::control::{self, Handler, Listener};
 use netcombiner::core::snapshot::Snapshot;
+use netcombiner::journal::Journal;
 use netcombiner::process::daemon::{Daemonised, Readiness, daemonise};
 use netcombiner::process::lock::{self, Lock};
 use netcombiner::process::run_dir::RunDir;
@@ -218,6 +219,7 @@ fn serve(readiness: Readiness) {
 #[derive(Default)]
 struct Portal {
     stopped: Notify,
+    journal: Journal,
 }
 
 impl Handler for Portal {
@@ -227,6 +229,10 @@ impl Handler for Portal {
 
     async fn reload(&self) -> Result<(), String> {
         Err("nc0:1: no\nnc0:2: never".into())
+    }
+
+    fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     fn stop(&self) {

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 /// Rooms, and what each may import of ours.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("cli", &["cli", "config", "control", "process", "core::snapshot"]),
+    ("cli", &["cli", "config", "control", "process", "journal", "core::snapshot"]),
     ("config", &["config"]),
-    ("control", &["control", "core::snapshot"]),
+    ("control", &["control", "journal", "core::snapshot"]),
     ("core", &["core"]),
+    ("journal", &["journal"]),
     ("process", &["process", "config"]),
-    ("runtime", &["runtime", "config", "core"]),
+    ("runtime", &["runtime", "config", "journal", "core"]),
     ("sim", &["sim", "core"]),
 ];
 

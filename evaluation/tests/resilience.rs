@@ -133,7 +133,7 @@ fn connections_survive_a_carrier_and_an_interface_that_go_and_come() {
         lab.wire(1).carrier(true).unwrap();
         wait_used(&lab, 1, secs(10.0)).unwrap();
         lab.interface_down(0).unwrap();
-        pair.local().unwrap().wait_logged(secs(5.0), &["up -> down: interface wan0 is down"]).unwrap();
+        pair.local().unwrap().wait_logged(secs(5.0), &["down, interface wan0 is down"]).unwrap();
         std::thread::sleep(secs(2.0));
         lab.interface_up(0).unwrap();
         wait_used(&lab, 0, secs(20.0)).unwrap();
@@ -152,7 +152,7 @@ fn the_other_portal_hears_of_a_lost_carrier() {
     let traffic = Traffic::start(&lab, Family::V4).unwrap();
     traffic.run_until(secs(1.0));
     lab.wire(0).carrier(false).unwrap();
-    let words = ["-> suspect: the other portal has lost it"];
+    let words = ["suspect, the other portal has lost it"];
     pair.remote().unwrap().wait_logged(secs(5.0), &words).unwrap();
     traffic.run_until(secs(3.0));
     survived(traffic, &pair);
@@ -172,7 +172,7 @@ fn a_link_whose_address_goes_and_comes_is_followed() {
     let traffic = Traffic::start(&lab, Family::V4).unwrap();
     traffic.run_until(secs(1.0));
     lab.local().ip(&format!("addr del {address}/24 dev wan1\n")).unwrap();
-    let words = format!("up -> down: address {address} is gone");
+    let words = format!("down, address {address} is gone");
     pair.local().unwrap().wait_logged(secs(5.0), &[&words]).unwrap();
     traffic.run_until(secs(3.0));
     lab.local().ip(&format!("addr add {address}/24 dev wan1\n")).unwrap();
@@ -195,7 +195,7 @@ fn connections_survive_a_link_that_works_one_way_only() {
         lab.wire(cut).change(direction, |conditions| conditions.cut = true);
         let name = format!("link{cut}");
         pair.local().unwrap().wait_state(&name, "down", secs(5.0)).unwrap();
-        pair.remote().unwrap().wait_logged(secs(5.0), &["up -> suspect: "]).unwrap();
+        pair.remote().unwrap().wait_logged(secs(5.0), &[": suspect, "]).unwrap();
         traffic.run_until(secs(5.0));
         lab.wire(cut).cut(false);
         wait_used(&lab, cut, secs(10.0)).unwrap();
@@ -216,7 +216,7 @@ fn a_link_that_may_not_send_is_left_and_taken_again() {
     let rules =
         "table inet wall {\nchain out {\ntype filter hook output priority 0\noifname wan1 drop\n}\n}\n";
     lab.local().run_with_input("nft", &["-f", "-"], rules).unwrap();
-    pair.local().unwrap().wait_logged(secs(5.0), &["up -> suspect: cannot send: "]).unwrap();
+    pair.local().unwrap().wait_logged(secs(5.0), &["suspect, cannot send: "]).unwrap();
     traffic.run_until(secs(3.0));
     lab.local().run("nft", &["delete", "table", "inet", "wall"]).unwrap();
     wait_used(&lab, 1, secs(10.0)).unwrap();

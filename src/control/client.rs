@@ -6,8 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{DOWN, ERROR, OK, RELOAD, SHOW};
+use serde::de::DeserializeOwned;
+
+use super::{DOWN, ERROR, EVENTS, FOLLOW_TIME, OK, RELOAD, SHOW, WAIT};
 use crate::core::snapshot::Snapshot;
+use crate::journal::Event;
 
 /// How long an answer may take. A reload, which may resolve names, takes the longest.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,8 +66,22 @@ impl From<io::Error> for ClientError {
 ///
 /// If it does not answer, or with something else.
 pub fn show(socket: &Path) -> Result<Snapshot, ClientError> {
-    let answer = ask(socket, SHOW)?;
-    serde_json::from_str(&answer).map_err(|error| ClientError::Garbled(error.to_string()))
+    parsed(&ask(socket, SHOW)?)
+}
+
+/// What happened in the portal, from event number `since` on, the oldest first; all that is kept if the number is of
+/// an earlier run. If there is nothing, waits for it for [`FOLLOW_TIME`] at most if `wait`, else gives nothing.
+///
+/// # Errors
+///
+/// If it does not answer, or with something else, or too many wait already.
+pub fn events(socket: &Path, since: u64, wait: bool) -> Result<Vec<Event>, ClientError> {
+    let answer = if wait {
+        ask_within(socket, &format!("{EVENTS} {since} {WAIT}"), FOLLOW_TIME + ANSWER_TIMEOUT)?
+    } else {
+        ask(socket, &format!("{EVENTS} {since}"))?
+    };
+    parsed(&answer)
 }
 
 /// Makes the portal read its configuration anew, and waits until that is in force.
@@ -85,9 +102,17 @@ pub fn down(socket: &Path) -> Result<(), ClientError> {
     confirmed(ask(socket, DOWN)?)
 }
 
+fn parsed<T: DeserializeOwned>(answer: &str) -> Result<T, ClientError> {
+    serde_json::from_str(answer).map_err(|error| ClientError::Garbled(error.to_string()))
+}
+
 fn ask(socket: &Path, request: &str) -> Result<String, ClientError> {
+    ask_within(socket, request, ANSWER_TIMEOUT)
+}
+
+fn ask_within(socket: &Path, request: &str, limit: Duration) -> Result<String, ClientError> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     // One write, since the server may answer and close after a part.
     stream.write_all(format!("{request}\n").as_bytes())?;

@@ -5,6 +5,8 @@
 //! | request  | answer                                                                  |
 //! |----------|-------------------------------------------------------------------------|
 //! | `show`   | a [`Snapshot`] as one line of JSON                                      |
+//! | `events N` | the [`Event`]s from number N on, an array in one line of JSON         |
+//! | `events N wait` | the same, held back until there is one or [`FOLLOW_TIME`] passed |
 //! | `reload` | `ok` once the new configuration is in force, or a line for each error   |
 //! | `down`   | `ok`; the portal then stops                                             |
 //!
@@ -12,6 +14,7 @@
 //! the socket's mode says so, and the server looks at the peer's credentials besides.
 //!
 //! [`Snapshot`]: crate::core::snapshot::Snapshot
+//! [`Event`]: crate::journal::Event
 
 mod client;
 mod server;
@@ -20,13 +23,16 @@ mod table;
 mod tests;
 mod units;
 
-pub use client::{ClientError, down, reload, show};
+pub use client::{ClientError, down, events, reload, show};
 pub use server::{Handler, Listener, serve};
 pub use table::render;
 
 use std::time::Duration;
 
 const SHOW: &str = "show";
+const EVENTS: &str = "events";
+/// After `events N`.
+const WAIT: &str = "wait";
 const RELOAD: &str = "reload";
 const DOWN: &str = "down";
 
@@ -37,6 +43,9 @@ const ERROR: &str = "error: ";
 
 /// Longest request, bytes, its newline included: many times the longest word, and no burden.
 const MAX_REQUEST_LEN: usize = 256;
+
+/// Longest that `events N wait` is held back.
+pub const FOLLOW_TIME: Duration = Duration::from_secs(20);
 
 /// How long the server waits for a client to send its line, and again to take its answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);

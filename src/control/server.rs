@@ -11,18 +11,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
+use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{CLIENT_TIMEOUT, DOWN, ERROR, MAX_REQUEST_LEN, OK, RELOAD, SHOW};
+use super::{CLIENT_TIMEOUT, DOWN, ERROR, EVENTS, FOLLOW_TIME, MAX_REQUEST_LEN, OK, RELOAD, SHOW, WAIT};
 use crate::core::snapshot::Snapshot;
+use crate::journal::Journal;
 
 /// Most clients served at once; further ones wait to be accepted. None stays longer than the
 /// timeouts, so none waits for ever.
 const MAX_CLIENTS: usize = 16;
+
+/// Most of them that wait for events; further ones are refused, so that the others find room.
+const MAX_FOLLOWERS: usize = 8;
 
 /// Pause after a failed accept, which for want of file descriptors would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,6 +40,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Reads the configuration anew and changes what differs. The errors, one a line, if the old
     /// one stays in force.
     fn reload(&self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// What happened so far.
+    fn journal(&self) -> &Journal;
 
     /// Asks the portal to stop; returns at once.
     fn stop(&self);
@@ -88,6 +96,7 @@ pub async fn serve<H: Handler>(
 ) -> io::Result<()> {
     let socket = UnixListener::from_std(listener.socket.try_clone()?)?;
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let followers = Arc::new(Semaphore::new(MAX_FOLLOWERS));
     let mut clients = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -102,9 +111,10 @@ pub async fn serve<H: Handler>(
         match accepted {
             Ok((stream, _)) => {
                 let handler = Arc::clone(&handler);
+                let followers = Arc::clone(&followers);
                 clients.spawn(async move {
                     let _slot = slot;
-                    if let Err(error) = serve_one(stream, &*handler).await {
+                    if let Err(error) = serve_one(stream, &*handler, &followers).await {
                         tracing::debug!("control client: {error}");
                     }
                 });
@@ -118,37 +128,63 @@ pub async fn serve<H: Handler>(
     }
 }
 
-async fn serve_one<H: Handler>(mut stream: UnixStream, handler: &H) -> io::Result<()> {
+async fn serve_one<H: Handler>(mut stream: UnixStream, handler: &H, followers: &Semaphore) -> io::Result<()> {
     let user = stream.peer_cred()?.uid();
     // Read even if it will be refused: closing with unread bytes would cut the answer off.
     let request = timeout(CLIENT_TIMEOUT, request(&mut stream)).await??;
     if user != 0 && user != geteuid().as_raw() {
         return answer(&mut stream, &format!("{ERROR}only root may ask\n")).await;
     }
-    match request.as_deref() {
-        Some(SHOW) => {
-            let mut json = serde_json::to_string(&handler.snapshot())?;
-            json.push('\n');
-            answer(&mut stream, &json).await
+    let request = request.unwrap_or_default();
+    let words: Vec<&str> = request.split(' ').collect();
+    match words[..] {
+        [SHOW] => answer_json(&mut stream, &handler.snapshot()).await,
+        [EVENTS, since] if let Ok(since) = since.parse() => {
+            answer_json(&mut stream, &handler.journal().since(since)).await
         }
-        Some(RELOAD) => {
+        [EVENTS, since, WAIT] if let Ok(since) = since.parse() => {
+            let Ok(_follower) = followers.try_acquire() else {
+                let text = format!("{ERROR}{MAX_FOLLOWERS} others wait for events already\n");
+                return answer(&mut stream, &text).await;
+            };
+            wait(&mut stream, handler.journal(), since).await;
+            answer_json(&mut stream, &handler.journal().since(since)).await
+        }
+        [RELOAD] => {
             let text = match handler.reload().await {
                 Ok(()) => format!("{OK}\n"),
                 Err(errors) => errors.lines().map(|line| format!("{ERROR}{line}\n")).collect(),
             };
             answer(&mut stream, &text).await
         }
-        Some(DOWN) => {
+        [DOWN] => {
             // Answered first: the end of the portal ends this task too.
             let answered = answer(&mut stream, &format!("{OK}\n")).await;
             handler.stop();
             answered
         }
         _ => {
-            let text = format!("{ERROR}the requests are {SHOW}, {RELOAD} and {DOWN}\n");
+            let text = format!("{ERROR}the requests are {SHOW}, {EVENTS}, {RELOAD} and {DOWN}\n");
             answer(&mut stream, &text).await
         }
     }
+}
+
+/// Waits for an event from number `since` on, for the end of [`FOLLOW_TIME`], or for the client to go away.
+async fn wait(stream: &mut UnixStream, journal: &Journal, since: u64) {
+    let mut more = [0; 1];
+    tokio::select! {
+        () = journal.wait(since) => {}
+        () = tokio::time::sleep(FOLLOW_TIME) => {}
+        // The end of the stream, or something that nobody asked for.
+        _ = stream.read(&mut more) => {}
+    }
+}
+
+async fn answer_json(stream: &mut UnixStream, value: &impl Serialize) -> io::Result<()> {
+    let mut json = serde_json::to_string(value)?;
+    json.push('\n');
+    answer(stream, &json).await
 }
 
 /// The client's line without its end; `None` if it is too long, unfinished or no text.

@@ -12,10 +12,12 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::core::snapshot::Snapshot;
+use crate::journal::{Journal, Kind, Level, Notice};
 
 #[derive(Default)]
 struct Portal {
     stopped: Notify,
+    journal: Journal,
 }
 
 impl Handler for Portal {
@@ -24,7 +26,12 @@ impl Handler for Portal {
     }
 
     async fn reload(&self) -> Result<(), String> {
+        self.journal.tell(Notice::new(Level::Error, Kind::Configuration, "refused"));
         Err("nc0:1: one\nnc0:2: two".into())
+    }
+
+    fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     fn stop(&self) {
@@ -82,9 +89,47 @@ fn reload_gives_every_error() {
 }
 
 #[test]
+fn events_are_told_from_a_number_on_and_waited_for() {
+    with_server(|socket| {
+        assert_eq!(events(&socket, 1, false).expect("answered"), []);
+        let follower = std::thread::spawn({
+            let socket = socket.clone();
+            move || events(&socket, 1, true).expect("answered")
+        });
+        // Whether before or after the follower has asked.
+        reload(&socket).expect_err("refused");
+        let followed = follower.join().expect("no panic");
+        assert_eq!((followed.len(), followed[0].number), (1, 1));
+        assert_eq!((followed[0].kind.as_str(), followed[0].text.as_str()), ("configuration", "refused"));
+        assert_eq!(events(&socket, 1, false).expect("answered"), followed);
+        assert_eq!(events(&socket, 2, false).expect("answered"), []);
+    });
+}
+
+#[test]
+fn those_who_wait_for_events_leave_room_for_others() {
+    with_server(|socket| {
+        let ask = |_| {
+            let mut stream = UnixStream::connect(&socket).expect("connected");
+            stream.write_all(b"events 1 wait\n").expect("sent");
+            stream
+        };
+        let waiting: Vec<UnixStream> = (0..12).map(ask).collect();
+        show(&socket).expect("shown");
+        let refusal = events(&socket, 1, true).expect_err("too many").to_string();
+        assert!(refusal.contains("others wait"), "{refusal}");
+        drop(waiting);
+        reload(&socket).expect_err("refused");
+        // Their places are free once the server has noticed.
+        let told = std::iter::repeat_with(|| events(&socket, 1, true)).find_map(Result::ok);
+        assert_eq!(told.map(|events| events.len()), Some(1));
+    });
+}
+
+#[test]
 fn what_is_no_request_is_refused() {
     with_server(|socket| {
-        let refusal = "error: the requests are show, reload and down\n";
+        let refusal = "error: the requests are show, events, reload and down\n";
         assert_eq!(raw(&socket, b"dance\n"), refusal);
         assert_eq!(raw(&socket, b"\xff\n"), refusal);
         assert_eq!(raw(&socket, &[b'x'; 4 * MAX_REQUEST_LEN]), refusal);

@@ -7,9 +7,15 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+/// Version of this schema. It grows when a field changes its meaning or goes; not when one is added.
+pub const SCHEMA: u32 = 1;
+
 /// The whole portal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// [`SCHEMA`] of the program that made it; 0 of one that had none.
+    #[serde(default)]
+    pub schema: u32,
     /// Name of the TUN interface.
     pub interface: String,
     /// Program version.

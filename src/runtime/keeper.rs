@@ -23,6 +23,7 @@ use crate::core::outbound::congestion::Algorithm;
 use crate::core::outbound::{LinkConfig, STREAM, SocketId};
 use crate::core::snapshot;
 use crate::core::units::LinkId;
+use crate::journal::{Journal, Kind, Level, Notice};
 
 /// First pause before a link is opened again, doubled up to [`MAX_BACK_OFF`].
 const BACK_OFF: Duration = Duration::from_millis(500);
@@ -50,6 +51,7 @@ const UDP_HEADER: u16 = 8;
 pub(super) struct Keeper {
     engine: Arc<Engine>,
     changes: Changes,
+    journal: Arc<Journal>,
     sockets: Mutex<Sockets>,
 }
 
@@ -82,6 +84,8 @@ struct KeptState {
     open: Vec<Lease>,
     /// Why a section that listens does not.
     trouble: Option<String>,
+    /// Own address that its packets had last.
+    source: Option<IpAddr>,
 }
 
 /// A socket that is open for one section.
@@ -92,8 +96,8 @@ struct Lease {
 }
 
 impl Keeper {
-    pub(super) fn new(engine: Arc<Engine>, changes: Changes) -> Arc<Self> {
-        Arc::new(Self { engine, changes, sockets: Mutex::default() })
+    pub(super) fn new(engine: Arc<Engine>, changes: Changes, journal: Arc<Journal>) -> Arc<Self> {
+        Arc::new(Self { engine, changes, journal, sockets: Mutex::default() })
     }
 
     /// Starts to keep a section's link. `None` if there are too many links.
@@ -250,6 +254,7 @@ impl Section {
         let mut failures = self.hold(socket, false);
         loop {
             self.open(socket, address, max_datagram(&local, address));
+            self.note_source(address);
             let moved = async {
                 loop {
                     sleep(RESOLVE_AGAIN).await;
@@ -262,8 +267,10 @@ impl Section {
             };
             address = tokio::select! {
                 error = self.failure(&mut failures, &way) => return Err(error),
+                never = self.watch_source(address) => match never {},
                 moved = moved => moved,
             };
+            self.tell(Level::Info, Kind::Address, &format!("the other portal is at {address} now"));
         }
     }
 
@@ -287,6 +294,7 @@ impl Section {
         let socket = self.keeper.engine.add_socket(Flow::Tcp(flow))?;
         let mut failures = self.hold(socket, false);
         self.open(socket, address, STREAM);
+        self.note_source(address);
         Err(self.failure(&mut failures, &way).await)
     }
 
@@ -355,6 +363,25 @@ impl Section {
         }
     }
 
+    /// Tells if the section's packets to `remote` have another own address than before.
+    fn note_source(&self, remote: SocketAddr) {
+        let Some(now) = source_towards(&self.local(), remote) else { return };
+        let before = lock(&self.state).source.replace(now);
+        if let Some(before) = before.filter(|before| *before != now) {
+            self.tell(Level::Info, Kind::Address, &format!("own address is {now} now, was {before}"));
+        }
+    }
+
+    /// Follows the own address, which the kernel may choose anew without closing the socket.
+    async fn watch_source(&self, remote: SocketAddr) -> std::convert::Infallible {
+        let mut changes = self.keeper.changes.clone();
+        loop {
+            interface::changed(&mut changes).await;
+            sleep(SETTLE).await;
+            self.note_source(remote);
+        }
+    }
+
     fn listen(&self, socket: SocketId, max_datagram: u16) {
         self.keeper.engine.portal.listen(socket, link_config(&self.peer), max_datagram);
         if let (Method::Udp, Some(address)) =
@@ -364,12 +391,18 @@ impl Section {
         }
     }
 
+    /// Tells something of the section's link.
+    fn tell(&self, level: Level, kind: Kind, text: &str) {
+        let name = &self.peer.name;
+        self.keeper.journal.tell(Notice::of_link(level, kind, name, format!("link {name}: {text}")));
+    }
+
     /// Closes what the section holds, and says why.
     fn leave(&self, reason: &str) {
         let leases: Vec<_> = {
             let mut state = lock(&self.state);
             if !self.peer.initiates() && state.trouble.as_deref() != Some(reason) {
-                tracing::warn!("{}: {reason}", self.peer.name);
+                self.tell(Level::Warning, Kind::Link, reason);
             }
             state.trouble = Some(reason.to_owned());
             state.open.drain(..).collect()

@@ -7,6 +7,7 @@ mod engine;
 mod interface;
 mod keeper;
 mod mmsg;
+mod news;
 mod sys;
 mod tcp;
 mod tun;
@@ -26,11 +27,12 @@ use self::interface::Interfaces;
 use self::keeper::{Keeper, Kept};
 use self::tun::Tun;
 use crate::config::{Config, InterfaceName, MetricMode, Mtu, Peer, Protection, Redundancy};
-use crate::core::outbound::{Event, Policy, State};
+use crate::core::outbound::{Event, Policy};
 use crate::core::portal::{Portal, PortalConfig};
 use crate::core::session::protection::Manner;
-use crate::core::snapshot::Snapshot;
+use crate::core::snapshot::{SCHEMA, Snapshot};
 use crate::core::units::Instant;
+use crate::journal::{Journal, Kind, Level, Notice as News};
 
 /// Longest inner packet while the MTU follows from the links: two KiB hold an Ethernet packet.
 const BUFFER_SIZE: usize = 2048;
@@ -55,6 +57,7 @@ impl std::error::Error for RuntimeError {}
 pub struct Runtime {
     engine: Arc<Engine>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    journal: Arc<Journal>,
     keeper: Arc<Keeper>,
     kept: Mutex<Vec<Kept>>,
     interfaces: Interfaces,
@@ -68,13 +71,17 @@ pub struct Runtime {
 pub struct Notices(mpsc::UnboundedReceiver<Notice>);
 
 impl Runtime {
-    /// Creates the interface, addresses it, and begins to open the links. Must be called within a tokio
-    /// runtime.
+    /// Creates the interface, addresses it, and begins to open the links; what happens then is told to `journal`.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
     /// If the interface cannot be made or addressed; nothing is left behind then.
-    pub async fn start(name: &InterfaceName, config: Config) -> Result<(Self, Notices), RuntimeError> {
+    pub async fn start(
+        name: &InterfaceName,
+        config: Config,
+        journal: Arc<Journal>,
+    ) -> Result<(Self, Notices), RuntimeError> {
         let portal_config = portal_config(&config);
         let buffer_size = portal_config.buffer_size;
         let now = clock::now();
@@ -94,11 +101,12 @@ impl Runtime {
         let engine = Engine::new(portal, tun, sender).map_err(|error| failed("make a timer", &error))?;
         let threads = engine.start().map_err(|error| failed("start a thread", &error))?;
         let changes = Interfaces::changes().map_err(|error| failed("listen to netlink", &error))?;
-        let keeper = Keeper::new(Arc::clone(&engine), changes);
+        let keeper = Keeper::new(Arc::clone(&engine), changes, Arc::clone(&journal));
         let kept = config.peers.iter().map(|peer| keeper.keep(peer.clone())).collect();
         let runtime = Self {
             engine,
             threads: Mutex::new(threads),
+            journal,
             keeper,
             kept: Mutex::new(kept),
             interfaces,
@@ -128,12 +136,12 @@ impl Runtime {
         }
     }
 
-    /// Logs what happened and lets the interface's MTU follow.
+    /// Tells what happened and lets the interface's MTU follow.
     async fn tell_news(&self) {
         self.engine.news_taken();
         let fixed = fixed_mtu(&lock(&self.config));
         for event in self.engine.portal.take_events() {
-            log(&event);
+            self.journal.tell(news::notice(&event));
             if let (Event::Mtu { to, .. }, None) = (&event, fixed)
                 && let Err(error) = self.interfaces.up(self.index, *to).await
             {
@@ -163,7 +171,7 @@ impl Runtime {
             if config.peers.iter().any(|peer| same_link(peer, link.peer())) {
                 kept.push(link);
             } else {
-                tracing::info!("{}: removed", link.peer().name);
+                self.tell_change(&link.peer().name, "removed");
                 removed.push(link);
             }
         }
@@ -171,7 +179,7 @@ impl Runtime {
         drop(removed);
         for peer in &config.peers {
             if !kept.iter().any(|link| same_link(peer, link.peer())) {
-                tracing::info!("{}: added", peer.name);
+                self.tell_change(&peer.name, "added");
                 kept.push(self.keeper.keep(peer.clone()));
             }
         }
@@ -183,10 +191,17 @@ impl Runtime {
         Ok(())
     }
 
+    /// Tells of a link that the configuration has changed.
+    fn tell_change(&self, link: &str, what: &str) {
+        let text = format!("link {link}: {what}");
+        self.journal.tell(News::of_link(Level::Info, Kind::Configuration, link, text));
+    }
+
     /// How the portal is.
     pub fn snapshot(&self) -> Snapshot {
         let now = clock::now();
         let mut snapshot = self.engine.portal.snapshot(now);
+        snapshot.schema = SCHEMA;
         snapshot.interface = self.name.to_string();
         snapshot.version = env!("CARGO_PKG_VERSION").to_owned();
         snapshot.uptime_seconds = now.since(self.started).as_secs_f64();
@@ -289,40 +304,6 @@ fn explain_tun(name: &InterfaceName, error: &::tun::Error) -> RuntimeError {
         }
         _ => format!("cannot create interface {name}: {error}"),
     })
-}
-
-fn log(event: &Event) {
-    match event {
-        Event::Link { link, name, from, to, reason } => {
-            let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            let (number, from, to_name) = (link.0 + 1, from.name(), to.name());
-            match to {
-                State::Suspect | State::Down => {
-                    tracing::warn!("link {number} {name}: {from} -> {to_name}{why}");
-                }
-                _ => tracing::info!("link {number} {name}: {from} -> {to_name}{why}"),
-            }
-        }
-        Event::Judged { link, name, reason: Some(reason) } => {
-            tracing::warn!("link {} {name}: {reason}", link.0 + 1);
-        }
-        Event::Judged { link, name, reason: None } => {
-            tracing::info!("link {} {name}: loses little again, carries data", link.0 + 1);
-        }
-        Event::RunsGivenUp { link, name, reason } => {
-            tracing::warn!("link {} {name}: GSO off: {reason}", link.0 + 1);
-        }
-        Event::Moved { link, name, remote } => {
-            tracing::info!("link {} {name}: the other portal is at {remote} now", link.0 + 1);
-        }
-        Event::PathMtu { link, name, from, to } => {
-            tracing::info!("link {} {name}: path MTU {from} -> {to}", link.0 + 1);
-        }
-        Event::Mtu { from, to } => tracing::info!("MTU {from} -> {to}: what the links carry"),
-        Event::Joined => tracing::info!("session with the other portal established"),
-        Event::PeerClosed => tracing::info!("the other portal stopped"),
-        Event::Trouble(trouble) => tracing::warn!("no session: {trouble}"),
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -21,6 +21,8 @@ pub enum Event {
         to: State,
         /// Why, if it is known.
         reason: Option<Cow<'static, str>>,
+        /// Packets that it had in flight and that other links send again.
+        handed_over: usize,
     },
     /// A link turned out to lose too much to be of use, or to be of use again.
     Judged {

@@ -607,7 +607,9 @@ impl Outbound {
         let changed = change(link);
         // What a link that failed had in flight goes over the others, however much it is.
         let failed = matches!(changed, Some(Change { to: State::Suspect | State::Down, .. }));
+        let waiting = self.handed_over.len();
         self.collect(now, id, failed);
+        let handed_over = if self.has_stand_in(id) { self.handed_over.len() - waiting } else { 0 };
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         if changed.is_none() && before == of_note(link) {
             return;
@@ -617,7 +619,7 @@ impl Outbound {
         }
         if let Some(Change { from, to }) = changed {
             let (name, reason) = (link.config.name.clone(), link.reason.clone());
-            self.events.push(Event::Link { link: id, name, from, to, reason });
+            self.events.push(Event::Link { link: id, name, from, to, reason, handed_over });
         }
         if matches!(changed, Some(Change { to: State::Suspect, .. })) {
             // It may be the peer that died: do not wait until a packet happens to try each of the others.
