@@ -10,3 +10,5 @@ pub mod journal;
 pub mod process;
 pub mod runtime;
 pub mod sim;
+pub mod status;
+pub mod top;

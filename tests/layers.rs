@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms, and what each may import of ours.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("cli", &["cli", "config", "control", "process", "journal", "core::snapshot"]),
+    ("cli", &["cli", "config", "control", "process", "journal", "top", "core::snapshot"]),
     ("config", &["config"]),
     ("control", &["control", "journal", "core::snapshot"]),
     ("core", &["core"]),
@@ -13,6 +13,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("process", &["process", "config"]),
     ("runtime", &["runtime", "config", "journal", "core"]),
     ("sim", &["sim", "core"]),
+    ("status", &["status", "config", "control", "journal", "core::snapshot"]),
+    ("top", &["top", "control", "journal", "core::snapshot"]),
 ];
 
 /// Modules of `core` that everything there stands on.

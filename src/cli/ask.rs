@@ -1,14 +1,15 @@
-//! `show`, `reload` and `down`: what is asked of a portal that runs.
+//! `show`, `top`, `reload` and `down`: what is asked of a portal that runs.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::args::RunArgs;
-use super::failure::{Failure, print_out, say};
+use super::failure::{Failure, print_line, print_out, say};
 use crate::config::InterfaceName;
 use crate::control::{self, ClientError};
 use crate::process::lock;
 use crate::process::run_dir::RunDir;
+use crate::top::{self, TopError};
 
 /// How long a portal may take to end: it says goodbye to the other one and runs its commands.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,6 +60,24 @@ fn show_all(run_dir: &RunDir, json: bool) -> Result<(), Failure> {
             Err(last)
         }
     }
+}
+
+pub(super) fn top(run: &RunArgs, interface: &InterfaceName, json: bool) -> Result<(), Failure> {
+    let socket = run_dir(run)?.socket(interface);
+    let mut failed = Ok(());
+    let print = |line: &str| match print_line(line) {
+        Ok(goes_on) => goes_on,
+        Err(error) => {
+            failed = Err(error);
+            false
+        }
+    };
+    let ended = if json { top::print_json(&socket, print) } else { top::run(&socket, interface.as_str()) };
+    ended.map_err(|error| match error {
+        TopError::Portal(error) => Failure::asking(interface, &error),
+        TopError::Terminal(error) => Failure::new(format!("top {error}")),
+    })?;
+    failed
 }
 
 pub(super) fn reload(run: &RunArgs, interface: &InterfaceName) -> Result<(), Failure> {

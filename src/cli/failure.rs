@@ -35,11 +35,15 @@ pub(super) fn say(line: &str) {
 
 /// Prints `text`; a reader that has seen enough, such as `head`, is no failure.
 pub(super) fn print_out(text: &str) -> Result<(), Failure> {
+    print_line(text).map(drop)
+}
+
+/// Prints one of many lines; `false` if the reader has seen enough.
+pub(super) fn print_line(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure(format!("cannot write to standard output: {error}"))),
     }
 }

@@ -36,6 +36,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
         Some(Command::Check { file }) => check(&file),
         Some(Command::Genkey) => genkey::run(),
         Some(Command::Show { interface, json, run }) => ask::show(&run, interface.as_ref(), json),
+        Some(Command::Top { interface, json, run }) => ask::top(&run, &interface, json),
         Some(Command::Reload { interface, run }) => ask::reload(&run, &interface),
         Some(Command::Down { interface, run }) => ask::down(&run, &interface),
     };

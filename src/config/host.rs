@@ -80,7 +80,8 @@ fn status(fields: &mut Fields, base_dir: &Path) -> Option<Status> {
         return None;
     };
     if matches!(password, Field::Absent) && !address.ip().is_loopback() {
-        let fault = format!("refused: others can reach {address}; it needs StatusPassword or StatusPasswordFile");
+        let fault =
+            format!("refused: others can reach {address}; it needs StatusPassword or StatusPasswordFile");
         fields.error(line, "Status", &fault);
         return None;
     }

@@ -82,9 +82,10 @@ fn status() -> impl Strategy<Value = Option<Status>> {
         let password = password.map(|text| text.parse().expect("a valid password"));
         Status { address: (ip, port).into(), password }
     });
-    option::of(status.prop_filter("guarded", |status| {
-        status.password.is_some() || status.address.ip().is_loopback()
-    }))
+    option::of(
+        status
+            .prop_filter("guarded", |status| status.password.is_some() || status.address.ip().is_loopback()),
+    )
 }
 
 fn protection() -> impl Strategy<Value = Protection> {

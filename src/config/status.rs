@@ -66,7 +66,11 @@ pub(super) fn address(text: &str) -> Result<Option<SocketAddr>, String> {
         return Ok(None);
     }
     let address: SocketAddr = text.parse().map_err(|_| ALLOWED)?;
-    if address.port() == 0 || address.ip().is_multicast() { Err(ALLOWED.to_owned()) } else { Ok(Some(address)) }
+    if address.port() == 0 || address.ip().is_multicast() {
+        Err(ALLOWED.to_owned())
+    } else {
+        Ok(Some(address))
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ mod server;
 mod table;
 #[cfg(test)]
 mod tests;
-mod units;
+pub mod units;
 
 pub use client::{ClientError, down, events, reload, show};
 pub use server::{Handler, Listener, serve};

@@ -87,7 +87,8 @@ mod tests {
     use super::*;
 
     fn judge(password: Option<&str>, headers: &[(&str, &str)]) -> Verdict {
-        let request = headers.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
+        let request =
+            headers.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
         Access::new(password).judge(&request.body(()).expect("a request"))
     }
 
@@ -97,7 +98,8 @@ mod tests {
 
     #[test]
     fn with_a_password_only_that_counts() {
-        let given = |value: &str| judge(Some("correct-horse"), &[("Authorization", value), ("Host", "x.example")]);
+        let given =
+            |value: &str| judge(Some("correct-horse"), &[("Authorization", value), ("Host", "x.example")]);
         assert_eq!(given(&basic("anybody:correct-horse")), Verdict::Welcome);
         assert_eq!(given(&basic(":correct-horse").replace("Basic", "basic")), Verdict::Welcome);
         for wrong in ["a:", "a:correct", "a:correct-horsE", "a:correct-horse ", "a:x:correct-horse"] {

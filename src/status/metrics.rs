@@ -22,7 +22,11 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
         text.family(metric.name, metric.kind, metric.help);
         text.optional(&[], (metric.value)(snapshot));
     }
-    text.family("netcombiner_queue_dropped_packets_total", COUNTER, "Packets from the interface not sent, by reason.");
+    text.family(
+        "netcombiner_queue_dropped_packets_total",
+        COUNTER,
+        "Packets from the interface not sent, by reason.",
+    );
     let queue = &snapshot.queue;
     let dropped = [
         ("delay", queue.delay_dropped_packets),
@@ -49,7 +53,11 @@ fn links(text: &mut Text, links: &[Link]) {
     text.family("netcombiner_link_info", GAUGE, "Carrier, interface and congestion control of the link.");
     for (index, link) in links.iter().enumerate() {
         let device = link.interface.as_deref().unwrap_or("");
-        let more = [("method", link.method.as_str()), ("device", device), ("congestion_control", &link.congestion_control)];
+        let more = [
+            ("method", link.method.as_str()),
+            ("device", device),
+            ("congestion_control", &link.congestion_control),
+        ];
         text.sample(&[&named(index)[..], &more].concat(), 1.0);
     }
     text.family("netcombiner_link_state", GAUGE, "1 for the state that the link is in, 0 for the others.");
@@ -57,7 +65,11 @@ fn links(text: &mut Text, links: &[Link]) {
         let states = STATES.iter().map(|state| (*state, f64::from(u8::from(link.state == *state))));
         text.samples("state", &named(index), states);
     }
-    text.family("netcombiner_link_limit", GAUGE, "1 with what keeps the link from carrying more; absent if nothing does.");
+    text.family(
+        "netcombiner_link_limit",
+        GAUGE,
+        "1 with what keeps the link from carrying more; absent if nothing does.",
+    );
     for (index, link) in links.iter().enumerate() {
         text.samples("limit", &named(index), link.limit.iter().map(|limit| (limit.as_str(), 1.0)));
     }
@@ -67,12 +79,20 @@ fn links(text: &mut Text, links: &[Link]) {
             text.optional(&named(index), (metric.value)(link));
         }
     }
-    text.family("netcombiner_link_state_seconds_total", COUNTER, "Time in each state since the link was added.");
+    text.family(
+        "netcombiner_link_state_seconds_total",
+        COUNTER,
+        "Time in each state since the link was added.",
+    );
     for (index, link) in links.iter().enumerate() {
         let spent = link.state_seconds.iter().map(|(state, seconds)| (state.as_str(), *seconds));
         text.samples("state", &named(index), spent);
     }
-    text.family("netcombiner_link_discarded_packets_total", COUNTER, "Datagrams of the link discarded, by reason.");
+    text.family(
+        "netcombiner_link_discarded_packets_total",
+        COUNTER,
+        "Datagrams of the link discarded, by reason.",
+    );
     for (index, link) in links.iter().enumerate() {
         text.samples("reason", &named(index), count_by(&link.discards));
     }
@@ -289,7 +309,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
         }
-        assert!(!text.contains("netcombiner_link_rtt_seconds{interface=\"nc0\",link=\"lte\""), "not measured");
+        assert!(
+            !text.contains("netcombiner_link_rtt_seconds{interface=\"nc0\",link=\"lte\""),
+            "not measured"
+        );
     }
 
     #[test]
@@ -310,6 +333,8 @@ mod tests {
     #[test]
     fn a_portal_that_knows_nothing_yet_says_that() {
         let text = render(&Snapshot::default());
-        assert!(text.contains("netcombiner_links{interface=\"\"} 0\n") && !text.contains("netcombiner_link_up"));
+        assert!(
+            text.contains("netcombiner_links{interface=\"\"} 0\n") && !text.contains("netcombiner_link_up")
+        );
     }
 }

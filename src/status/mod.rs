@@ -41,7 +41,7 @@ use crate::control::Handler;
 const MAX_CONNECTIONS: usize = 32;
 
 /// Longest wait for a request's header, the idle time between two requests included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection is asked to end after so long, so that slow ones cannot keep others out for good.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
