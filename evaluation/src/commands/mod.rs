@@ -10,6 +10,7 @@ mod matrix;
 mod measure;
 mod output;
 mod progress;
+mod screenshots;
 mod shell;
 
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Matrix(matrix::Arguments),
     /// Measure one condition: share of the links, retransmissions, ping under load.
     Measure(measure::Arguments),
+    /// Take pictures of the status page on a phone and a desktop; needs chromium and chromedriver.
+    Screenshots(screenshots::Arguments),
     /// Build a lab, say how to enter it, and keep it until Ctrl-C.
     Shell(shell::Arguments),
 }
@@ -49,6 +52,7 @@ impl Command {
             Self::Figures(arguments) => figures::run(&arguments),
             Self::Matrix(arguments) => matrix::run(&arguments),
             Self::Measure(arguments) => measure::run(&arguments),
+            Self::Screenshots(arguments) => screenshots::run(&arguments),
             Self::Shell(arguments) => shell::run(&arguments),
         }
     }
