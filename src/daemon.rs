@@ -1,6 +1,6 @@
 //! One run of the program for one interface: from an order to the end of the portal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use crate::cli::{Up, UpResult};
-use crate::config::{Config, InterfaceName, Status};
+use crate::config::{Config, InterfaceName, LinkChange, Status};
 use crate::control::{self, Handler, Listener};
 use crate::core::snapshot::Snapshot;
 use crate::journal::{Journal, Kind, Level, Notice};
@@ -62,7 +62,7 @@ fn serve(up: Up, readiness: &mut Option<Readiness>) -> UpResult {
     let hooks = up.config.host.hooks.clone();
     let started = hooks::run(Phase::PreUp, &hooks.pre_up, &interface).map_err(Into::into).and_then(|()| {
         let socket = Listener::bind(&up.run_dir.socket(&interface))?;
-        tokio.block_on(live(&interface, up.config_path, up.config, socket, readiness))
+        tokio.block_on(live(&interface, up.config_path, up.config, &up.state_dir, socket, readiness))
     });
     // However far it came: what was set up is taken down.
     hooks::run_all(Phase::PostDown, &hooks.post_down, &interface);
@@ -75,6 +75,7 @@ async fn live(
     interface: &InterfaceName,
     config_path: PathBuf,
     config: Config,
+    state_dir: &Path,
     socket: Listener,
     readiness: &mut Option<Readiness>,
 ) -> UpResult {
@@ -84,7 +85,7 @@ async fn live(
     let mut hang_up = signal(SignalKind::hangup())?;
     let journal = Arc::new(Journal::default());
     let (status, wanted) = watch::channel(config.host.status.clone());
-    let (runtime, mut notices) = Runtime::start(interface, config, Arc::clone(&journal)).await?;
+    let (runtime, mut notices) = Runtime::start(interface, config, state_dir, Arc::clone(&journal)).await?;
     let stop = Notify::new();
     let portal =
         Arc::new(LivePortal { runtime, journal, config_path, interface: interface.clone(), status, stop });
@@ -190,6 +191,11 @@ impl Handler for LivePortal {
         }
         service::ready();
         outcome
+    }
+
+    fn change_link(&self, name: &str, change: &str) -> Result<(), String> {
+        let change: LinkChange = change.parse().map_err(|allowed| format!("the changes are {allowed}"))?;
+        self.runtime.change_link(name, change)
     }
 
     fn journal(&self) -> &Journal {

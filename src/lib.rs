@@ -1,6 +1,7 @@
 //! Netcombiner: a multipath bonding layer-3 proxy.
 #![deny(unsafe_code)]
 
+pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -8,6 +9,7 @@ pub mod core;
 pub mod daemon;
 pub mod journal;
 pub mod process;
+pub mod quota;
 pub mod runtime;
 pub mod sim;
 pub mod status;

@@ -231,6 +231,10 @@ impl Handler for Portal {
         Err("nc0:1: no\nnc0:2: never".into())
     }
 
+    fn change_link(&self, _: &str, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
     fn journal(&self) -> &Journal {
         &self.journal
     }

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 
 /// Rooms, and what each may import of ours.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("calendar", &["calendar"]),
     ("cli", &["cli", "config", "control", "process", "journal", "top", "core::snapshot"]),
     ("config", &["config"]),
-    ("control", &["control", "journal", "core::snapshot"]),
+    ("control", &["control", "calendar", "journal", "core::snapshot"]),
     ("core", &["core"]),
     ("journal", &["journal"]),
     ("process", &["process", "config"]),
-    ("runtime", &["runtime", "config", "journal", "core"]),
+    ("quota", &["quota", "calendar"]),
+    ("runtime", &["runtime", "calendar", "config", "journal", "quota", "core"]),
     ("sim", &["sim", "core"]),
-    ("status", &["status", "config", "control", "journal", "core::snapshot"]),
+    ("status", &["status", "calendar", "config", "control", "journal", "core::snapshot"]),
     ("top", &["top", "control", "journal", "core::snapshot"]),
 ];
 

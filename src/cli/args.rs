@@ -23,6 +23,9 @@ pub(super) struct Args {
     pub(super) up: UpArgs,
 }
 
+/// Where state is kept unless the command line says otherwise.
+const STATE_DIR: &str = "/var/lib/netcombiner";
+
 const EXAMPLES: &str = "\
 Examples:
   umask 077; netcombiner genkey >/etc/netcombiner/nc0.key
@@ -43,6 +46,9 @@ pub(super) struct UpArgs {
     /// Stay in the foreground and log to standard error
     #[arg(long)]
     pub(super) foreground: bool,
+    /// Directory of what is to be known after a restart: what was used of data caps
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    pub(super) state_dir: PathBuf,
     /// Least serious events that are logged
     #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
     pub(super) log_level: LogLevel,
@@ -82,10 +88,14 @@ Both portals need the same key: copy the file over a safe channel, such as scp, 
 Examples:
   netcombiner show
   netcombiner show nc0
+  netcombiner show nc0 --details
   netcombiner show nc0 --json | jq .links[].state")]
     Show {
         /// Interface [default: every one that runs]
         interface: Option<InterfaceName>,
+        /// Print everything that is known
+        #[arg(long, conflicts_with = "json")]
+        details: bool,
         /// Print JSON: an object for one interface, an array if none is named
         #[arg(long)]
         json: bool,
@@ -107,6 +117,49 @@ shown again as soon as it answers.")]
         /// new `events`; or an `error` while the portal does not answer
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Tell what happened in a portal since its start, the last thousand events
+    #[command(after_help = "\
+Examples:
+  netcombiner events nc0
+  netcombiner events nc0 --follow
+  netcombiner events nc0 --since 120 --json | jq -r .text")]
+    Events {
+        /// Interface
+        interface: InterfaceName,
+        /// Go on and print what happens, also after a restart of the portal
+        #[arg(long, short)]
+        follow: bool,
+        /// Print JSON: an object in each line
+        #[arg(long)]
+        json: bool,
+        /// Begin with the event of this number
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        since: u64,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Change a link while it runs, until the configuration is read again
+    #[command(after_help = "\
+Examples:
+  netcombiner link nc0 lte down
+  netcombiner link nc0 lte up
+  netcombiner link nc0 lte metric 10
+  netcombiner link nc0 dsl rate-limit 20 Mbit/s
+  netcombiner link nc0 dsl rate-limit off
+
+Nothing is written to the configuration, and nothing else is disturbed. `show` tells what differs from
+the file; `netcombiner reload nc0` makes all links as the file says again.")]
+    Link {
+        /// Interface
+        interface: InterfaceName,
+        /// Name of the link, as `show` prints it
+        name: String,
+        /// up, down, metric N (0 to 255), rate-limit R (such as 20 Mbit/s) or rate-limit off
+        #[arg(required = true, num_args = 1..=3, value_name = "CHANGE")]
+        change: Vec<String>,
         #[command(flatten)]
         run: RunArgs,
     },

@@ -35,11 +35,11 @@ pub(super) fn say(line: &str) {
 
 /// Prints `text`; a reader that has seen enough, such as `head`, is no failure.
 pub(super) fn print_out(text: &str) -> Result<(), Failure> {
-    print_line(text).map(drop)
+    print_to_reader(text).map(|_| ())
 }
 
-/// Prints one of many lines; `false` if the reader has seen enough.
-pub(super) fn print_line(text: &str) -> Result<bool, Failure> {
+/// Prints `text`. False if the reader has seen enough.
+pub(super) fn print_to_reader(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),

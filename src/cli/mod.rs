@@ -5,8 +5,10 @@
 
 mod args;
 mod ask;
+mod events;
 mod failure;
 mod genkey;
+mod top;
 mod up;
 
 use std::ffi::OsString;
@@ -17,6 +19,8 @@ use clap::Parser;
 
 use crate::config::{Config, Errors, Warning};
 use args::{Args, Command};
+use ask::Form;
+use events::Wanted;
 use failure::{Failure, say};
 
 pub use up::{Up, UpResult};
@@ -35,8 +39,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
         None => up::run(args.up, up),
         Some(Command::Check { file }) => check(&file),
         Some(Command::Genkey) => genkey::run(),
-        Some(Command::Show { interface, json, run }) => ask::show(&run, interface.as_ref(), json),
-        Some(Command::Top { interface, json, run }) => ask::top(&run, &interface, json),
+        Some(Command::Show { interface, details, json, run }) => {
+            let form = match (json, details) {
+                (true, _) => Form::Json,
+                (false, true) => Form::Details,
+                (false, false) => Form::Summary,
+            };
+            ask::show(&run, interface.as_ref(), form)
+        }
+        Some(Command::Events { interface, follow, json, since, run }) => {
+            events::run(&run, &interface, &Wanted { since, follow, json })
+        }
+        Some(Command::Link { interface, name, change, run }) => ask::link(&run, &interface, &name, &change),
+        Some(Command::Top { interface, json, run }) => top::run(&run, &interface, json),
         Some(Command::Reload { interface, run }) => ask::reload(&run, &interface),
         Some(Command::Down { interface, run }) => ask::down(&run, &interface),
     };

@@ -34,6 +34,8 @@ pub struct Up {
     pub foreground: bool,
     /// Directory of the lock and the control socket.
     pub run_dir: RunDir,
+    /// Directory of what is to be known after a restart; for this interface alone.
+    pub state_dir: PathBuf,
     /// Least serious events that are logged.
     pub log_level: Level,
 }
@@ -63,7 +65,9 @@ pub(super) fn run(args: UpArgs, up: fn(Up) -> UpResult) -> Result<(), Failure> {
     let (config, warnings) = Config::load_for(&interface, &path).map_err(super::refuse)?;
     super::remark(&warnings);
     let run_dir = RunDir::new(&args.run.run_dir).map_err(|error| unusable(&interface, &error))?;
+    let state_dir = absolute(&interface, &args.state_dir)?.join(interface.as_str());
     up(Up {
+        state_dir,
         config_path: path,
         config,
         warnings,

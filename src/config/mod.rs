@@ -7,6 +7,8 @@
 //! Parse, don't validate: only this room makes a [`Config`], so whoever holds one need not check
 //! it. Nothing here acts on the system but for reading the two files, configuration and key.
 
+mod amount;
+mod change;
 mod check;
 mod diagnostic;
 mod endpoint;
@@ -28,11 +30,15 @@ mod tests;
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use amount::{BitRate, Volume};
+pub use change::LinkChange;
 pub use diagnostic::{Diagnostic, Errors, Warning};
 pub use endpoint::{Remote, RemoteHost};
 pub use key::Key;
 pub use status::{Password, Status};
-pub use value::{Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Protection, Redundancy};
+pub use value::{
+    Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Protection, QuotaAction, Redundancy,
+};
 
 /// Most `[Peer]` sections in one file: the wire format has room for 16 links between two portals.
 pub const MAX_PEERS: usize = 16;
@@ -113,6 +119,22 @@ pub struct Peer {
     pub gso: bool,
     /// Datagrams may be taken from the system in runs (UDP GRO), if it can.
     pub gro: bool,
+    /// Most that is sent over it, with IP and UDP headers; `None`: what congestion control allows.
+    pub rate_limit: Option<BitRate>,
+    /// Data cap of the link's contract.
+    pub quota: Option<Quota>,
+}
+
+/// The `Quota…` keys of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quota {
+    /// Bytes on the wire, both directions together, that a month may have.
+    pub volume: Volume,
+    /// Day of the month, 1 to 28, that begins a period.
+    pub reset_day: u8,
+    /// What is done with the link when nearly all is used up.
+    pub action: QuotaAction,
 }
 
 impl Peer {

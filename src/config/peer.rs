@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::fields::{Field, Fields};
-use super::{CongestionControl, InterfaceName, Method, Peer, Remote, RemoteHost, value};
+use super::{
+    CongestionControl, InterfaceName, Method, Peer, Quota, QuotaAction, Remote, RemoteHost, Volume, change,
+    value,
+};
 
 pub(super) const KEYS: &[&str] = &[
     "Name",
@@ -19,7 +22,14 @@ pub(super) const KEYS: &[&str] = &[
     "KeepAlive",
     "Gso",
     "Gro",
+    "RateLimit",
+    "Quota",
+    "QuotaResetDay",
+    "QuotaAction",
 ];
+
+/// The last day that every month has.
+const MAX_RESET_DAY: u8 = 28;
 
 /// Silence after which a link that initiates gives a sign of life: home routers forget a UDP flow
 /// after 30 s or more, which is why WireGuard's manual recommends 25 s.
@@ -50,6 +60,8 @@ pub(super) fn read(fields: &mut Fields, section: usize) -> Draft {
     let metric = fields.parsed("Metric", |text| value::number(text, 0, u8::MAX));
     let keep_alive = fields.parsed("KeepAlive", keep_alive);
     let congestion_control = congestion_control(fields, &method);
+    let rate_limit = fields.parsed("RateLimit", change::rate_limit);
+    let quota = quota(fields);
     let (gso, gro) = (offload(fields, "Gso", &method), offload(fields, "Gro", &method));
 
     same_family(fields, &local_address, &host);
@@ -92,6 +104,8 @@ pub(super) fn read(fields: &mut Fields, section: usize) -> Draft {
             keep_alive: keep_alive.value().unwrap_or(keep_alive_default),
             gso,
             gro,
+            rate_limit: rate_limit.value().flatten(),
+            quota,
         },
     }
 }
@@ -106,6 +120,25 @@ fn congestion_control(fields: &mut Fields, method: &Field<Method>) -> Congestion
         return CongestionControl::Kernel;
     }
     given.value().unwrap_or(CongestionControl::Bbr)
+}
+
+/// The data cap. What belongs to it makes no sense without it.
+fn quota(fields: &mut Fields) -> Option<Quota> {
+    let volume = fields.parsed("Quota", |text| text.parse::<Volume>());
+    let reset_day = fields.parsed("QuotaResetDay", |text| value::number(text, 1, MAX_RESET_DAY));
+    let action = fields.parsed("QuotaAction", |text| text.parse::<QuotaAction>());
+    if let Field::Absent = volume {
+        for (key, line) in [("QuotaResetDay", reset_day.line()), ("QuotaAction", action.line())] {
+            if let Some(line) = line {
+                fields.error(line, key, "refused: there is no Quota");
+            }
+        }
+    }
+    Some(Quota {
+        volume: volume.value()?,
+        reset_day: reset_day.value().unwrap_or(1),
+        action: action.value().unwrap_or_default(),
+    })
 }
 
 /// Whether an offload of UDP links may be used: `auto`, the default, or `off`.

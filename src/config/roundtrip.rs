@@ -134,10 +134,11 @@ fn peer() -> impl Strategy<Value = Peer> {
         any::<bool>(),
         any::<u8>(),
         keep_alive,
-        any::<(bool, bool)>(),
+        (any::<(bool, bool)>(), option::of(8..1_000_000u64), quota()),
     )
         .prop_map(
-            |(name, method, local, local_port, interface, remote, free, metric, keep_alive, offloads)| {
+            |(name, method, local, local_port, interface, remote, free, metric, keep_alive, extras)| {
+                let (offloads, kbits, quota) = extras;
                 let local_address = match &remote {
                     Some(Remote { host: RemoteHost::Address(remote), .. }) => {
                         local.filter(|local| local.is_ipv4() == remote.is_ipv4())
@@ -163,9 +164,20 @@ fn peer() -> impl Strategy<Value = Peer> {
                     keep_alive,
                     gso: method == Method::Tcp || offloads.0,
                     gro: method == Method::Tcp || offloads.1,
+                    rate_limit: kbits.map(|kbits| format!("{kbits} kbit/s").parse().expect("valid")),
+                    quota,
                 }
             },
         )
+}
+
+fn quota() -> impl Strategy<Value = Option<Quota>> {
+    let action = prop_oneof![Just(QuotaAction::Backup), Just(QuotaAction::Off)];
+    option::of((1..1_000_000u64, 1..=28u8, action).prop_map(|(megabytes, reset_day, action)| Quota {
+        volume: format!("{megabytes} MB").parse().expect("valid"),
+        reset_day,
+        action,
+    }))
 }
 
 fn remote() -> impl Strategy<Value = Remote> {
@@ -245,6 +257,15 @@ fn print_peer(peer: &Peer) -> String {
         line("Gro", &if peer.gro { "auto" } else { "off" });
     }
     line("Metric", &peer.metric);
+    match peer.rate_limit {
+        Some(rate) => line("RateLimit", &rate),
+        None => line("RateLimit", &"off"),
+    }
+    if let Some(quota) = peer.quota {
+        line("Quota", &quota.volume);
+        line("QuotaResetDay", &quota.reset_day);
+        line("QuotaAction", &quota.action.name());
+    }
     match peer.keep_alive {
         Some(silence) => line("KeepAlive", &silence.as_secs()),
         None => line("KeepAlive", &"off"),

@@ -271,6 +271,34 @@ impl FromStr for InterfaceName {
     }
 }
 
+/// What becomes of a link near its data cap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QuotaAction {
+    /// It is used only when no other link is up.
+    #[default]
+    Backup,
+    /// It is closed until the next period.
+    Off,
+}
+
+impl QuotaAction {
+    /// The word of the configuration: `backup` or `off`.
+    pub fn name(self) -> &'static str {
+        match self {
+            QuotaAction::Backup => "backup",
+            QuotaAction::Off => "off",
+        }
+    }
+}
+
+impl FromStr for QuotaAction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<QuotaAction, String> {
+        choice(text, &[("backup", QuotaAction::Backup), ("off", QuotaAction::Off)])
+    }
+}
+
 /// A link's name: 1 to 32 of letters, digits and `_ . -`.
 pub(super) fn link_name(text: &str) -> Result<String, String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::{DOWN, ERROR, EVENTS, FOLLOW_TIME, OK, RELOAD, SHOW, WAIT};
+use super::{DOWN, ERROR, EVENTS, FOLLOW_TIME, LINK, OK, RELOAD, SHOW, WAIT};
 use crate::core::snapshot::Snapshot;
 use crate::journal::Event;
 
@@ -91,6 +91,15 @@ pub fn events(socket: &Path, since: u64, wait: bool) -> Result<Vec<Event>, Clien
 /// If it does not answer, or finds errors and keeps the old one.
 pub fn reload(socket: &Path) -> Result<(), ClientError> {
     confirmed(ask(socket, RELOAD)?)
+}
+
+/// Changes the link `name` until the configuration is read again: `up`, `down`, `metric N` or `rate-limit R`.
+///
+/// # Errors
+///
+/// If it does not answer, has no such link, or says why not.
+pub fn link(socket: &Path, name: &str, change: &str) -> Result<(), ClientError> {
+    confirmed(ask(socket, &format!("{LINK} {name} {change}"))?)
 }
 
 /// Asks the portal to stop; it may take a while to do so.

@@ -7,6 +7,7 @@
 //! | `show`   | a [`Snapshot`] as one line of JSON                                      |
 //! | `events N` | the [`Event`]s from number N on, an array in one line of JSON         |
 //! | `events N wait` | the same, held back until there is one or [`FOLLOW_TIME`] passed |
+//! | `link NAME CHANGE` | `ok`, or the reason against it; changes are `up`, `down`, `metric N`, `rate-limit R` |
 //! | `reload` | `ok` once the new configuration is in force, or a line for each error   |
 //! | `down`   | `ok`; the portal then stops                                             |
 //!
@@ -18,14 +19,16 @@
 
 mod client;
 mod server;
+mod summary;
 mod table;
 #[cfg(test)]
 mod tests;
 pub mod units;
 
-pub use client::{ClientError, down, events, reload, show};
+pub use client::{ClientError, down, events, link, reload, show};
 pub use server::{Handler, Listener, serve};
-pub use table::render;
+pub use summary::{event_line, headline, quota, reason, summary};
+pub use table::details;
 
 use std::time::Duration;
 
@@ -33,6 +36,7 @@ const SHOW: &str = "show";
 const EVENTS: &str = "events";
 /// After `events N`.
 const WAIT: &str = "wait";
+const LINK: &str = "link";
 const RELOAD: &str = "reload";
 const DOWN: &str = "down";
 
@@ -40,6 +44,9 @@ const DOWN: &str = "down";
 const OK: &str = "ok";
 /// What starts each line that says no.
 const ERROR: &str = "error: ";
+
+/// Width of a terminal that nobody widened.
+const COLUMNS: usize = 80;
 
 /// Longest request, bytes, its newline included: many times the longest word, and no burden.
 const MAX_REQUEST_LEN: usize = 256;

@@ -18,7 +18,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{CLIENT_TIMEOUT, DOWN, ERROR, EVENTS, FOLLOW_TIME, MAX_REQUEST_LEN, OK, RELOAD, SHOW, WAIT};
+use super::{
+    CLIENT_TIMEOUT, DOWN, ERROR, EVENTS, FOLLOW_TIME, LINK, MAX_REQUEST_LEN, OK, RELOAD, SHOW, WAIT,
+};
 use crate::core::snapshot::Snapshot;
 use crate::journal::Journal;
 
@@ -40,6 +42,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Reads the configuration anew and changes what differs. The errors, one a line, if the old
     /// one stays in force.
     fn reload(&self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Changes a link until the configuration is read again. The reason, if it cannot.
+    fn change_link(&self, name: &str, change: &str) -> Result<(), String>;
 
     /// What happened so far.
     fn journal(&self) -> &Journal;
@@ -151,11 +156,12 @@ async fn serve_one<H: Handler>(mut stream: UnixStream, handler: &H, followers: &
             answer_json(&mut stream, &handler.journal().since(since)).await
         }
         [RELOAD] => {
-            let text = match handler.reload().await {
-                Ok(()) => format!("{OK}\n"),
-                Err(errors) => errors.lines().map(|line| format!("{ERROR}{line}\n")).collect(),
-            };
-            answer(&mut stream, &text).await
+            let outcome = handler.reload().await;
+            answer_outcome(&mut stream, outcome).await
+        }
+        [LINK, name, ..] => {
+            let change = words[2..].join(" ");
+            answer_outcome(&mut stream, handler.change_link(name, &change)).await
         }
         [DOWN] => {
             // Answered first: the end of the portal ends this task too.
@@ -164,7 +170,7 @@ async fn serve_one<H: Handler>(mut stream: UnixStream, handler: &H, followers: &
             answered
         }
         _ => {
-            let text = format!("{ERROR}the requests are {SHOW}, {EVENTS}, {RELOAD} and {DOWN}\n");
+            let text = format!("{ERROR}the requests are {SHOW}, {EVENTS}, {LINK}, {RELOAD} and {DOWN}\n");
             answer(&mut stream, &text).await
         }
     }
@@ -179,6 +185,14 @@ async fn wait(stream: &mut UnixStream, journal: &Journal, since: u64) {
         // The end of the stream, or something that nobody asked for.
         _ = stream.read(&mut more) => {}
     }
+}
+
+async fn answer_outcome(stream: &mut UnixStream, outcome: Result<(), String>) -> io::Result<()> {
+    let text = match outcome {
+        Ok(()) => format!("{OK}\n"),
+        Err(errors) => errors.lines().map(|line| format!("{ERROR}{line}\n")).collect(),
+    };
+    answer(stream, &text).await
 }
 
 async fn answer_json(stream: &mut UnixStream, value: &impl Serialize) -> io::Result<()> {

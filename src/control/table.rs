@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::summary::{headline, quota, reason};
 use super::units::{bytes, duration, milliseconds, rate};
 use crate::core::snapshot::{Compression, Link, Queue, Resequencer, Session, Snapshot};
 
-/// Width of a terminal that nobody widened.
-const COLUMNS: usize = 80;
-
-/// Lines of at most 80 columns, each with its newline.
-pub fn render(snapshot: &Snapshot) -> String {
-    let mut page = Page::default();
+/// Everything: lines of at most 80 columns, each with its newline.
+pub fn details(snapshot: &Snapshot) -> String {
+    let mut page = Page { text: headline(snapshot) };
+    page.text.push('\n');
     page.head("interface", &snapshot.interface);
     page.line("running", &[duration(snapshot.uptime_seconds), format!("version {}", snapshot.version)]);
     let cipher = snapshot.cipher.as_ref().map_or(String::new(), |cipher| format!(" ({cipher})"));
@@ -132,6 +131,8 @@ impl Page {
         self.line("state", &[format!("{} for {}", link.state, duration(link.since_seconds))]);
         self.line("reason", &reason(link).into_iter().collect::<Vec<_>>());
         self.line("spent", &spent(link));
+        self.line("changed", &link.changed);
+        self.line("quota", &quota(link).into_iter().collect::<Vec<_>>());
 
         let mut kind = vec![link.method.to_uppercase()];
         kind.extend(link.interface.as_ref().map(|name| format!("interface {name}")));
@@ -158,7 +159,11 @@ impl Page {
         let mut rates = vec![format!("bandwidth {bandwidth}")];
         rates.extend(link.delivery_rate_bps.map(|bps| format!("{} delivered", rate(bps))));
         rates.extend(link.pacing_rate_bps.map(|bps| format!("{} paced", rate(bps))));
+        rates.extend(link.rate_limit_bps.map(|bps| format!("limited to {}", rate(bps))));
         self.line("rate", &rates);
+        let lately =
+            [format!("{} out", rate(link.send_rate_bps)), format!("{} in", rate(link.receive_rate_bps))];
+        self.line("lately", &lately);
         let window = link.cwnd_bytes.map_or("unlimited".to_owned(), bytes);
         self.line(
             "window",
@@ -204,7 +209,7 @@ impl Page {
         let joined = parts.join(", ");
         for word in joined.split_whitespace() {
             let width = word.chars().count();
-            if column + 1 + width > COLUMNS {
+            if column + 1 + width > super::COLUMNS {
                 self.text.push_str("\n   ");
                 column = 3;
             }
@@ -212,14 +217,6 @@ impl Page {
             column += 1 + width;
         }
         self.text.push('\n');
-    }
-}
-
-/// `standby: metric 10 behind metric 0`: what keeps it from carrying more.
-fn reason(link: &Link) -> Option<String> {
-    match (&link.limit, &link.reason) {
-        (Some(limit), Some(reason)) => Some(format!("{limit}: {reason}")),
-        (limit, reason) => limit.clone().or_else(|| reason.clone()),
     }
 }
 
@@ -299,6 +296,8 @@ mod tests {
                     local: "192.0.2.1:9000".parse().ok(),
                     remote: "[2001:db8::1]:9000".parse().ok(),
                     state: "up".into(),
+                    carries: true,
+                    send_rate_bps: 12_000_000.0,
                     since_seconds: 42.0,
                     state_seconds: BTreeMap::from(
                         [("probing", 0.081), ("up", 7970.0), ("suspect", 3.0), ("down", 0.0)]
@@ -352,6 +351,9 @@ mod tests {
     #[test]
     fn reads_like_wg_show() {
         let expected = "\
+nc0: connected, 1 of 2 links carries, 0 bit/s up, 0 bit/s down,
+  session 5 min 3 s
+
 interface: nc0
   running: 2 h 13 min, version 0.1.0
   wire: MTU 1420, protection aead (AES-128-GCM)
@@ -376,6 +378,7 @@ link 1: dsl
   round trip: 23.1 ms, min 20.0 ms
   one way: +12.3 ms (received)
   rate: bandwidth 14.5 Mbit/s, 12.3 Mbit/s delivered, 14.0 Mbit/s paced
+  lately: 12.0 Mbit/s out, 0 bit/s in
   window: 123 KiB, 4.00 KiB in flight, congestion control newreno
   share: 48.3 % of data sent, 100.0 % of data received
   sent: 1.20 GiB, 1234567 datagrams, 12346 lost (1.00 %), 7 of them late
@@ -388,17 +391,18 @@ link 2: lte
     link since the interface wwan0 lost its address
   carrier: TCP, metric 0, [Peer] 2
   rate: bandwidth not known
+  lately: 0 bit/s out, 0 bit/s in
   window: unlimited, 0 B in flight, congestion control kernel
   sent: 0 B, 0 datagrams, 0 lost (0.00 %)
   received: 0 B, 0 datagrams
 ";
-        assert_eq!(render(&snapshot()), expected);
+        assert_eq!(details(&snapshot()), expected);
     }
 
     #[test]
     fn keeps_within_80_columns() {
         let mut snapshot = snapshot();
         snapshot.discards = (0..30).map(|n| (format!("reason{n}"), u64::MAX)).collect();
-        assert!(render(&snapshot).lines().all(|line| line.chars().count() <= COLUMNS));
+        assert!(details(&snapshot).lines().all(|line| line.chars().count() <= super::super::COLUMNS));
     }
 }

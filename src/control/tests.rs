@@ -30,6 +30,13 @@ impl Handler for Portal {
         Err("nc0:1: one\nnc0:2: two".into())
     }
 
+    fn change_link(&self, name: &str, change: &str) -> Result<(), String> {
+        match name {
+            "lte" => Ok(()),
+            _ => Err(format!("no link {name} for {change}")),
+        }
+    }
+
     fn journal(&self) -> &Journal {
         &self.journal
     }
@@ -83,6 +90,15 @@ fn down_is_confirmed_and_stops_the_server() {
 }
 
 #[test]
+fn a_change_of_a_link_is_confirmed_or_refused() {
+    with_server(|socket| {
+        link(&socket, "lte", "down").expect("confirmed");
+        let refusal = link(&socket, "dsl", "rate-limit 20 Mbit/s").expect_err("refused");
+        assert_eq!(refusal.to_string(), "no link dsl for rate-limit 20 Mbit/s");
+    });
+}
+
+#[test]
 fn reload_gives_every_error() {
     let error = with_server(|socket| reload(&socket).expect_err("two errors"));
     assert_eq!(error.to_string(), "nc0:1: one\nnc0:2: two");
@@ -129,7 +145,7 @@ fn those_who_wait_for_events_leave_room_for_others() {
 #[test]
 fn what_is_no_request_is_refused() {
     with_server(|socket| {
-        let refusal = "error: the requests are show, events, reload and down\n";
+        let refusal = "error: the requests are show, events, link, reload and down\n";
         assert_eq!(raw(&socket, b"dance\n"), refusal);
         assert_eq!(raw(&socket, b"\xff\n"), refusal);
         assert_eq!(raw(&socket, &[b'x'; 4 * MAX_REQUEST_LEN]), refusal);

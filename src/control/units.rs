@@ -5,6 +5,11 @@ pub fn bytes(count: u64) -> String {
     scaled(count as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
 }
 
+/// `85 B`, `12.3 GB`: bytes as those who sell data count them.
+pub fn volume(count: u64) -> String {
+    scaled(count as f64, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
 /// `0 bit/s`, `12.3 Mbit/s`.
 pub fn rate(bits_per_second: f64) -> String {
     scaled(bits_per_second, 1000.0, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"])
@@ -34,27 +39,6 @@ pub fn duration(seconds: f64) -> String {
     } else {
         format!("{seconds} s")
     }
-}
-
-/// A point in time as in RFC 3339, to the second: `2026-11-21T11:47:19Z`.
-pub fn utc(unix_ms: u64) -> String {
-    let seconds = unix_ms / 1000;
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// Year, month and day of a day since 1970-01-01, in years that begin in March, so that a leap day comes last
-/// (Hinnant, "chrono-compatible low-level date algorithms").
-fn civil(day: u64) -> (u64, u64, u64) {
-    let day = day + 719_468;
-    let (era, day_of_era) = (day / 146_097, day % 146_097);
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
 fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
@@ -98,19 +82,6 @@ mod tests {
         assert_eq!(rate(12_340_000.0), "12.3 Mbit/s");
         assert_eq!(rate(1e9), "1.00 Gbit/s");
         assert_eq!([0.0, 850.0, 94.14e6].map(prefixed), ["0", "850", "94.1M"]);
-    }
-
-    #[test]
-    fn points_in_time() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-            (1_795_261_639, "2026-11-21T11:47:19Z"),
-        ] {
-            assert_eq!(utc(seconds * 1000 + 999), text);
-        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::icmp;
 use super::inbound::{Delivery, Fresh, Inbound};
 use super::outbound::{Event, Heard, LinkConfig, Outbound, Policy, Sealing, SocketId, Train};
 use super::packet::Packet;
+use super::recent::Volume;
 use super::session::protection::{Manner, Sealed, Suite, Verified};
 use super::session::{Handshaken, KeyRing, Session};
 use super::snapshot;
@@ -119,8 +120,8 @@ pub struct Portal {
     session: Mutex<SessionRoom>,
     inbound: Mutex<Inbound>,
     outbound: Mutex<Outbound>,
-    /// Whose turn it is to hand packets to the interface, and where those of two pieces are put together.
-    delivery: Mutex<Vec<u8>>,
+    /// Whose turn it is to hand packets to the interface.
+    delivery: Mutex<Counter>,
     discards: Discards,
     /// Events wait to be taken.
     news: AtomicBool,
@@ -131,6 +132,14 @@ pub struct Portal {
 struct Ring {
     keys: KeyRing,
     generation: u64,
+}
+
+/// Where packets are handed to the interface.
+#[derive(Default)]
+struct Counter {
+    /// Where those of two pieces are put together.
+    scratch: Vec<u8>,
+    delivered: Volume,
 }
 
 /// The session and when to try what.
@@ -242,6 +251,19 @@ impl Portal {
     /// Adds a link; `None` if there are too many. Then [`Portal::open`] it, or [`Portal::fail`].
     pub fn add_link(&self, now: Instant, config: LinkConfig) -> Option<LinkId> {
         self.outbound().add_link(now, config)
+    }
+
+    /// Gives the links of this name, and those that will come in by its socket, the metric, rate limit, meter and
+    /// section of `config`. Gives the links that have something to send.
+    pub fn configure(&self, now: Instant, config: &LinkConfig) -> u16 {
+        let mut room = self.session();
+        for listener in room.listeners.values_mut().filter(|listener| listener.config.name == config.name) {
+            listener.config = config.clone();
+        }
+        drop(room);
+        let mut outbound = self.outbound();
+        outbound.configure(now, config);
+        self.settle(now, &outbound)
     }
 
     /// Removes a link.
@@ -392,7 +414,7 @@ impl Portal {
                 acks.extend(inbound.take_acks(now));
             }
             inbound.release(now, &mut deliveries);
-            self.deliver(inbound, deliveries, sink);
+            self.deliver(now, inbound, deliveries, sink);
         }
         if !news.is_empty() {
             for (fresh, len) in &news {
@@ -415,24 +437,35 @@ impl Portal {
 
     /// Hands packets to the interface. Its lock is taken before that of the receiving half is given up, so
     /// that no other thread's packets come in between.
-    fn deliver(&self, inbound: MutexGuard<'_, Inbound>, deliveries: Vec<Delivery<'_>>, sink: Sink<'_>) {
+    fn deliver(
+        &self,
+        now: Instant,
+        inbound: MutexGuard<'_, Inbound>,
+        deliveries: Vec<Delivery<'_>>,
+        sink: Sink<'_>,
+    ) {
         if deliveries.is_empty() {
             return;
         }
-        let mut scratch = self.delivery.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counter = self.delivery();
+        let Counter { scratch, delivered } = &mut *counter;
         drop(inbound);
         let mut held = Vec::new();
         for delivery in deliveries {
             match delivery {
-                Delivery::Arrived(packet) => sink.take(packet.whole(&mut scratch)),
+                Delivery::Arrived(packet) => {
+                    delivered.add(now, packet.len() as u64);
+                    sink.take(packet.whole(scratch));
+                }
                 Delivery::Held(packet) => {
+                    delivered.add(now, packet.len() as u64);
                     sink.take(packet.bytes());
                     held.push(packet);
                 }
             }
         }
         sink.flush();
-        drop(scratch);
+        drop(counter);
         if !held.is_empty() {
             let mut inbound = self.inbound();
             held.into_iter().for_each(|packet| inbound.give_back(packet));
@@ -682,7 +715,7 @@ impl Portal {
         let heard = inbound.take_report(now);
         let mut deliveries = Vec::new();
         inbound.release(now, &mut deliveries);
-        self.deliver(inbound, deliveries, sink);
+        self.deliver(now, inbound, deliveries, sink);
         let mut outbound = self.outbound();
         outbound.on_timeout(now);
         if let Some(heard) = heard {
@@ -783,6 +816,10 @@ impl Portal {
         };
         drop(room);
         self.outbound().snapshot(now, &mut snapshot);
+        let delivered = &self.delivery().delivered;
+        snapshot.traffic.received_packets = delivered.packets();
+        snapshot.traffic.received_bytes = delivered.bytes();
+        snapshot.traffic.receive_rate_bps = delivered.rate(now).bits_per_second();
         self.inbound().snapshot(now, &mut snapshot);
         snapshot
     }
@@ -810,6 +847,10 @@ impl Portal {
 
     fn inbound(&self) -> MutexGuard<'_, Inbound> {
         self.inbound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn delivery(&self) -> MutexGuard<'_, Counter> {
+        self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn outbound(&self) -> MutexGuard<'_, Outbound> {

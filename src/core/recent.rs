@@ -50,6 +50,43 @@ impl Bytes {
     }
 }
 
+/// Bytes since the start, and of the last seconds.
+#[derive(Clone, Debug, Default)]
+pub struct Volume {
+    total: u64,
+    packets: u64,
+    lately: Bytes,
+}
+
+impl Volume {
+    /// Adds one packet of now.
+    pub fn add(&mut self, now: Instant, bytes: u64) {
+        self.add_all(now, 1, bytes);
+    }
+
+    /// Adds `packets` of now that have `bytes` together.
+    pub fn add_all(&mut self, now: Instant, packets: u64, bytes: u64) {
+        self.packets += packets;
+        self.total += bytes;
+        self.lately.add(now, bytes);
+    }
+
+    /// Bytes since the start.
+    pub fn bytes(&self) -> u64 {
+        self.total
+    }
+
+    /// Packets since the start.
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Mean rate of the last two whole seconds.
+    pub fn rate(&self, now: Instant) -> Rate {
+        self.lately.rate(now)
+    }
+}
+
 /// Bins of each octave, as a power of two: a percentile is at most an eighth too large.
 const SUB_BITS: u32 = 3;
 const SUB: usize = 1 << SUB_BITS;

@@ -34,6 +34,9 @@ pub struct Snapshot {
     pub offload: Vec<String>,
     /// The session with the other portal.
     pub session: Session,
+    /// Packets of the interface.
+    #[serde(default)]
+    pub traffic: Traffic,
     /// The shared queue.
     pub queue: Queue,
     /// What compressing inner headers spared.
@@ -59,6 +62,40 @@ pub struct Session {
     pub handshakes: u64,
     /// Why there is no session, in words, if it is known.
     pub trouble: Option<String>,
+}
+
+/// Packets that crossed the interface: what the hosts behind the portals gave and got, with their IP headers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets sent to the other portal, each counted once.
+    pub sent_packets: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Mean rate of the last two whole seconds, bits per second.
+    pub send_rate_bps: f64,
+    /// Packets of the other portal that were delivered.
+    pub received_packets: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Mean rate of the last two whole seconds, bits per second.
+    pub receive_rate_bps: f64,
+}
+
+/// A data cap, and what of it is used up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Bytes on the wire, both directions, since the period began.
+    pub used_bytes: u64,
+    /// Bytes that the period may have.
+    pub limit_bytes: u64,
+    /// First day of the period, as `2026-11-01`; `None` while the clock is not believed.
+    pub since: Option<String>,
+    /// Day of the month, 1 to 28, on which the next one begins.
+    pub reset_day: u8,
+    /// `backup` or `off`: what is done with the link near the cap.
+    pub action: String,
+    /// That was done.
+    pub reached: bool,
 }
 
 /// The shared queue between the TUN interface and the links.
@@ -145,13 +182,16 @@ pub struct Link {
     pub remote: Option<SocketAddr>,
     /// `init`, `probing`, `up`, `suspect` or `down`.
     pub state: String,
+    /// Packets may be sent over it now: it is up, fit, and of the lowest metric.
+    #[serde(default)]
+    pub carries: bool,
     /// Seconds since the state was entered.
     pub since_seconds: f64,
     /// Seconds spent in each state since the link was added.
     pub state_seconds: BTreeMap<String, f64>,
     /// What keeps it from carrying as much of what is sent as it could, in one word: its state unless that is `up`,
     /// `trial`, `unfit`, `standby`, `too-late`, `later`, `narrow`, `searching`, `window-limited`,
-    /// `application-limited`. `None`: it carries what it can.
+    /// `rate-limited`, `application-limited`. `None`: it carries what it can.
     pub limit: Option<String>,
     /// The same in more words.
     pub reason: Option<String>,
@@ -181,6 +221,31 @@ pub struct Link {
     pub delivery_rate_bps: Option<f64>,
     /// Pacing rate, bits per second; `None` when not paced.
     pub pacing_rate_bps: Option<f64>,
+    /// Most that may be sent, bits per second on the wire; `None` if nobody limits it.
+    #[serde(default)]
+    pub rate_limit_bps: Option<f64>,
+    /// What was sent on the wire, bits per second with IP and UDP headers: the mean of the last two whole seconds. For
+    /// TCP the headers are estimated.
+    #[serde(default)]
+    pub send_rate_bps: f64,
+    /// The same of what was received.
+    #[serde(default)]
+    pub receive_rate_bps: f64,
+    /// Bytes sent on the wire, counted like [`Link::send_rate_bps`].
+    #[serde(default)]
+    pub wire_sent_bytes: u64,
+    /// Bytes received on the wire.
+    #[serde(default)]
+    pub wire_received_bytes: u64,
+    /// Share, 0 to 1, of the last few hundred datagrams sent that were lost; `None` if nothing was sent.
+    #[serde(default)]
+    pub loss_share: Option<f64>,
+    /// What `netcombiner link` changed of it, in words, such as `metric 10, the file says 0`.
+    #[serde(default)]
+    pub changed: Vec<String>,
+    /// Its data cap, if it has one. Links of one section have it together.
+    #[serde(default)]
+    pub quota: Option<Quota>,
     /// Its share, 0 to 1, of the bytes of data sent over all links in the last 10 s; `None` if none were.
     pub sent_share: Option<f64>,
     /// The same of those received.

@@ -16,6 +16,11 @@ pub(super) fn now() -> Instant {
     Instant::from_nanos(read(STEADY))
 }
 
+/// Milliseconds since 1970, however wrong.
+pub(super) fn wall_ms() -> u64 {
+    read(ClockId::CLOCK_REALTIME) / 1_000_000
+}
+
 /// Wall clock and randomness of the system.
 pub(super) struct SystemEntropy;
 
@@ -34,5 +39,6 @@ impl Entropy for SystemEntropy {
 
 fn read(clock: ClockId) -> u64 {
     let time = clock_gettime(clock).expect("the clock exists on every supported system");
-    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+    let seconds = u64::try_from(time.tv_sec()).unwrap_or_default();
+    seconds * 1_000_000_000 + time.tv_nsec() as u64
 }

@@ -18,11 +18,11 @@ use super::interface::{self, Changes, index_of, mtu_of_address};
 use super::sys::{has_gso, interface_mtu};
 use super::tcp::{self, TcpFlow};
 use super::udp::{Local, UdpSocket, source_towards};
-use crate::config::{CongestionControl, Method, Peer, Remote, RemoteHost};
+use crate::config::{BitRate, CongestionControl, LinkChange, Method, Peer, QuotaAction, Remote, RemoteHost};
 use crate::core::outbound::congestion::Algorithm;
-use crate::core::outbound::{LinkConfig, STREAM, SocketId};
+use crate::core::outbound::{LAST_RESORT, LinkConfig, Meter, STREAM, SocketId};
 use crate::core::snapshot;
-use crate::core::units::LinkId;
+use crate::core::units::{LinkId, Rate};
 use crate::journal::{Journal, Kind, Level, Notice};
 
 /// First pause before a link is opened again, doubled up to [`MAX_BACK_OFF`].
@@ -43,6 +43,8 @@ const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: usize = 32;
 /// MTU assumed where the system does not tell: Ethernet.
 const ETHERNET: u16 = 1500;
+/// Why a link of `QuotaAction = off` is closed near its data cap.
+const USED_UP: &str = "its Quota is nearly used up";
 const IPV4_HEADER: u16 = 20;
 const IPV6_HEADER: u16 = 40;
 const UDP_HEADER: u16 = 8;
@@ -71,16 +73,28 @@ struct Shared {
 
 /// One section and its task. Dropping it closes what it opened.
 pub(super) struct Kept {
-    peer: Peer,
-    task: JoinHandle<()>,
-    state: Arc<Mutex<KeptState>>,
-    keeper: Arc<Keeper>,
+    section: Section,
+    /// `None` while it is held down.
+    task: Option<JoinHandle<()>>,
+    orders: Orders,
+    /// What is done because its data cap is near.
+    demotion: Option<QuotaAction>,
+    meter: Meter,
+}
+
+/// What was changed of a section by command.
+#[derive(Default)]
+struct Orders {
+    down: bool,
+    metric: Option<u8>,
+    rate_limit: Option<Option<BitRate>>,
 }
 
 /// What the task of a section holds open.
-#[derive(Default)]
 struct KeptState {
     link: Option<LinkId>,
+    /// How its links are used at present.
+    config: LinkConfig,
     open: Vec<Lease>,
     /// Why a section that listens does not.
     trouble: Option<String>,
@@ -102,13 +116,14 @@ impl Keeper {
 
     /// Starts to keep a section's link. `None` if there are too many links.
     pub(super) fn keep(self: &Arc<Self>, peer: Peer) -> Kept {
+        let (orders, meter) = (Orders::default(), Meter::default());
+        let config = link_config(&peer, &orders, None, &meter);
         let link =
-            peer.initiates().then(|| self.engine.portal.add_link(clock::now(), link_config(&peer))).flatten();
-        let state = Arc::new(Mutex::new(KeptState { link, ..KeptState::default() }));
-        let section =
-            Section { keeper: Arc::clone(self), peer: peer.clone(), link, state: Arc::clone(&state) };
-        let task = tokio::spawn(section.run());
-        Kept { peer, task, state, keeper: Arc::clone(self) }
+            peer.initiates().then(|| self.engine.portal.add_link(clock::now(), config.clone())).flatten();
+        let state = KeptState { link, config, open: Vec::new(), trouble: None, source: None };
+        let section = Section { keeper: Arc::clone(self), peer, link, state: Arc::new(Mutex::new(state)) };
+        let task = Some(tokio::spawn(section.clone().run()));
+        Kept { section, task, orders, demotion: None, meter }
     }
 
     /// A socket does not work any more.
@@ -163,13 +178,103 @@ impl Keeper {
 impl Kept {
     /// The section.
     pub(super) fn peer(&self) -> &Peer {
-        &self.peer
+        &self.section.peer
+    }
+
+    /// Bytes that its links sent and received on the wire since the portal's start, if it has a data cap.
+    pub(super) fn metered(&self) -> u64 {
+        self.meter.bytes()
+    }
+
+    /// Follows the file, which describes the same link; what was changed by command is forgotten.
+    pub(super) fn follow(&mut self, peer: &Peer) {
+        self.section.peer = peer.clone();
+        self.orders = Orders::default();
+        if peer.quota.is_none() {
+            self.demotion = None;
+        }
+        self.settle();
+    }
+
+    /// Changes the link until the configuration is read again.
+    ///
+    /// # Errors
+    ///
+    /// If the link cannot come up, in words.
+    pub(super) fn change(&mut self, change: LinkChange) -> Result<(), String> {
+        match change {
+            LinkChange::Up if self.demotion == Some(QuotaAction::Off) => {
+                return Err(format!("link {}: {USED_UP}; raise Quota and reload", self.peer().name));
+            }
+            LinkChange::Up => self.orders.down = false,
+            LinkChange::Down => self.orders.down = true,
+            LinkChange::Metric(metric) => self.orders.metric = Some(metric),
+            LinkChange::RateLimit(rate) => self.orders.rate_limit = Some(rate),
+        }
+        // What it does to the link's state is told by that.
+        if !matches!(change, LinkChange::Up | LinkChange::Down) {
+            self.section.tell(Level::Info, Kind::Configuration, &format!("{change}, by command"));
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// What is done with the link because its data cap is near; `None`: nothing. True if that is news.
+    pub(super) fn demote(&mut self, demotion: Option<QuotaAction>) -> bool {
+        let news = self.demotion != demotion;
+        if news {
+            self.demotion = demotion;
+            self.settle();
+        }
+        news
+    }
+
+    /// What is done with the link because its data cap is near.
+    pub(super) fn demotion(&self) -> Option<QuotaAction> {
+        self.demotion
+    }
+
+    /// What was changed by command and is not as the file says, in words.
+    pub(super) fn changed(&self) -> Vec<String> {
+        let Orders { down, metric, rate_limit } = &self.orders;
+        let (peer, words) =
+            (self.peer(), |rate: Option<BitRate>| rate.map_or("off".into(), |rate| rate.to_string()));
+        let down = down.then(|| "down, the file says up".to_owned());
+        let metric = metric.filter(|metric| *metric != peer.metric);
+        let metric = metric.map(|metric| format!("metric {metric}, the file says {}", peer.metric));
+        let rate = rate_limit.filter(|rate| *rate != peer.rate_limit);
+        let rate =
+            rate.map(|rate| format!("rate limit {}, the file says {}", words(rate), words(peer.rate_limit)));
+        [down, metric, rate].into_iter().flatten().collect()
+    }
+
+    /// Lets the link be as file, commands and data cap want it.
+    fn settle(&mut self) {
+        let section = &self.section;
+        let config = link_config(&section.peer, &self.orders, self.demotion, &self.meter);
+        lock(&section.state).config = config.clone();
+        let engine = &section.keeper.engine;
+        engine.settle(engine.portal.configure(clock::now(), &config));
+        let held = match self.demotion {
+            _ if self.orders.down => Some("taken down by command"),
+            Some(QuotaAction::Off) => Some(USED_UP),
+            _ => None,
+        };
+        match held {
+            Some(reason) => {
+                // The reason may be another one than before.
+                self.task.take().inspect(JoinHandle::abort);
+                section.leave(reason);
+            }
+            None if self.task.is_none() => self.task = Some(tokio::spawn(section.clone().run())),
+            None => {}
+        }
     }
 
     /// What `show` says of a section that listens and has no link.
     pub(super) fn waiting(&self) -> Option<snapshot::Link> {
-        let state = lock(&self.state);
-        if self.peer.initiates() {
+        let (state, peer) = (lock(&self.section.state), self.peer());
+        if peer.initiates() {
             return None;
         }
         let (word, reason) = match &state.trouble {
@@ -177,16 +282,19 @@ impl Kept {
             None => ("init", "waiting for the other portal".to_owned()),
         };
         Some(snapshot::Link {
-            name: self.peer.name.clone(),
-            section: self.peer.section,
-            method: method_name(self.peer.method).to_owned(),
-            interface: self.peer.interface.as_ref().map(ToString::to_string),
-            local: state.open.first().and_then(|lease| self.keeper.engine.socket(lease.socket)?.local()),
+            name: peer.name.clone(),
+            section: peer.section,
+            method: method_name(peer.method).to_owned(),
+            local: state
+                .open
+                .first()
+                .and_then(|lease| self.section.keeper.engine.socket(lease.socket)?.local()),
             state: word.to_owned(),
             limit: Some(word.to_owned()),
             reason: Some(reason),
-            metric: self.peer.metric.into(),
-            congestion_control: self.peer.congestion_control.name().to_owned(),
+            metric: state.config.metric.unwrap_or_default().into(),
+            rate_limit_bps: state.config.rate_limit.map(|rate| rate.bits_per_second()),
+            congestion_control: peer.congestion_control.name().to_owned(),
             ..snapshot::Link::default()
         })
     }
@@ -194,16 +302,18 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.task.abort();
-        let mut state = lock(&self.state);
-        state.open.drain(..).for_each(|lease| self.keeper.close(&lease));
+        self.task.take().inspect(JoinHandle::abort);
+        let keeper = &self.section.keeper;
+        let mut state = lock(&self.section.state);
+        state.open.drain(..).for_each(|lease| keeper.close(&lease));
         if let Some(link) = state.link.take() {
-            self.keeper.engine.portal.remove_link(clock::now(), link);
+            keeper.engine.portal.remove_link(clock::now(), link);
         }
     }
 }
 
 /// The task of one section.
+#[derive(Clone)]
 struct Section {
     keeper: Arc<Keeper>,
     peer: Peer,
@@ -383,7 +493,8 @@ impl Section {
     }
 
     fn listen(&self, socket: SocketId, max_datagram: u16) {
-        self.keeper.engine.portal.listen(socket, link_config(&self.peer), max_datagram);
+        let config = lock(&self.state).config.clone();
+        self.keeper.engine.portal.listen(socket, config, max_datagram);
         if let (Method::Udp, Some(address)) =
             (self.peer.method, self.keeper.engine.socket(socket).and_then(|socket| socket.local()))
         {
@@ -565,7 +676,13 @@ pub(super) fn assumed_datagram(peer: &Peer) -> u16 {
     }
 }
 
-fn link_config(peer: &Peer) -> LinkConfig {
+/// How the links of a section are used, by the file, by command, and because of its data cap.
+fn link_config(peer: &Peer, orders: &Orders, demotion: Option<QuotaAction>, meter: &Meter) -> LinkConfig {
+    let metric = match demotion {
+        Some(QuotaAction::Backup) => LAST_RESORT,
+        _ => orders.metric.unwrap_or(peer.metric),
+    };
+    let rate_limit = orders.rate_limit.unwrap_or(peer.rate_limit);
     LinkConfig {
         name: peer.name.clone(),
         section: peer.section,
@@ -575,9 +692,12 @@ fn link_config(peer: &Peer) -> LinkConfig {
             CongestionControl::NewReno => Algorithm::NewReno,
             CongestionControl::None | CongestionControl::Kernel => Algorithm::Unlimited,
         },
-        metric: if peer.initiates() || peer.metric > 0 { Some(peer.metric) } else { None },
+        // A section that listens does as its peer says, unless it is told otherwise.
+        metric: (peer.initiates() || orders.metric.is_some() || metric > 0).then_some(metric),
         keep_alive: peer.keep_alive,
         gso: peer.gso && has_gso(),
+        rate_limit: rate_limit.map(|rate| Rate::from_bytes_per_second(rate.bits_per_second() / 8)),
+        meter: peer.quota.map(|_| meter.clone()),
     }
 }
 

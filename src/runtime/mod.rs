@@ -1,6 +1,7 @@
 //! Real sockets, threads and time around `core`: moves bytes, decides nothing.
 
 mod alarm;
+mod caps;
 mod clock;
 mod cpu;
 mod engine;
@@ -15,22 +16,27 @@ mod udp;
 mod wake;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
+use self::caps::Caps;
 use self::clock::SystemEntropy;
 use self::engine::{Engine, Notice};
 use self::interface::Interfaces;
 use self::keeper::{Keeper, Kept};
 use self::tun::Tun;
-use crate::config::{Config, InterfaceName, MetricMode, Mtu, Peer, Protection, Redundancy};
+use crate::config::{
+    Config, InterfaceName, LinkChange, MetricMode, Mtu, Peer, Protection, QuotaAction, Redundancy,
+};
 use crate::core::outbound::{Event, Policy};
 use crate::core::portal::{Portal, PortalConfig};
 use crate::core::session::protection::Manner;
-use crate::core::snapshot::{SCHEMA, Snapshot};
+use crate::core::snapshot::{self, SCHEMA, Snapshot};
 use crate::core::units::Instant;
 use crate::journal::{Journal, Kind, Level, Notice as News};
 
@@ -60,6 +66,7 @@ pub struct Runtime {
     journal: Arc<Journal>,
     keeper: Arc<Keeper>,
     kept: Mutex<Vec<Kept>>,
+    caps: Mutex<Caps>,
     interfaces: Interfaces,
     index: u32,
     name: InterfaceName,
@@ -71,8 +78,8 @@ pub struct Runtime {
 pub struct Notices(mpsc::UnboundedReceiver<Notice>);
 
 impl Runtime {
-    /// Creates the interface, addresses it, and begins to open the links; what happens then is told to `journal`.
-    /// Must be called within a tokio runtime.
+    /// Creates the interface, addresses it, and begins to open the links; what happens then is told to `journal`,
+    /// and what is to be known after a restart is kept in `state_dir`. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
@@ -80,6 +87,7 @@ impl Runtime {
     pub async fn start(
         name: &InterfaceName,
         config: Config,
+        state_dir: &Path,
         journal: Arc<Journal>,
     ) -> Result<(Self, Notices), RuntimeError> {
         let portal_config = portal_config(&config);
@@ -103,12 +111,14 @@ impl Runtime {
         let changes = Interfaces::changes().map_err(|error| failed("listen to netlink", &error))?;
         let keeper = Keeper::new(Arc::clone(&engine), changes, Arc::clone(&journal));
         let kept = config.peers.iter().map(|peer| keeper.keep(peer.clone())).collect();
+        let caps = Mutex::new(Caps::open(state_dir, &journal));
         let runtime = Self {
             engine,
             threads: Mutex::new(threads),
             journal,
             keeper,
             kept: Mutex::new(kept),
+            caps,
             interfaces,
             index,
             name: name.clone(),
@@ -121,6 +131,8 @@ impl Runtime {
     /// Looks after the portal; returns with the reason if it cannot go on.
     pub async fn run(&self, notices: &mut Notices) -> RuntimeError {
         let mut tidy = tokio::time::interval(TIDY);
+        let mut read = tokio::time::interval(caps::READ_EVERY);
+        read.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 notice = notices.0.recv() => match notice {
@@ -131,6 +143,9 @@ impl Runtime {
                     }
                     None => return RuntimeError("the data path ended".to_owned()),
                 },
+                _ = read.tick(), if self.has_caps() => {
+                    lock(&self.caps).tend(&mut lock(&self.kept), &self.journal);
+                }
                 _ = tidy.tick() => self.engine.portal.forget_links(clock::now()),
             }
         }
@@ -150,7 +165,8 @@ impl Runtime {
         }
     }
 
-    /// Changes to another configuration. Links that stay the same go on undisturbed.
+    /// Changes to another configuration. Links that stay the same, or change only in what may change while they run,
+    /// go on undisturbed. What [`Runtime::change_link`] changed is as the configuration says again.
     ///
     /// # Errors
     ///
@@ -167,8 +183,9 @@ impl Runtime {
         }
         let mut kept = lock(&self.kept);
         let mut removed = Vec::new();
-        for link in std::mem::take(&mut *kept) {
-            if config.peers.iter().any(|peer| same_link(peer, link.peer())) {
+        for mut link in std::mem::take(&mut *kept) {
+            if let Some(peer) = config.peers.iter().find(|peer| same_link(peer, link.peer())) {
+                link.follow(peer);
                 kept.push(link);
             } else {
                 self.tell_change(&link.peer().name, "removed");
@@ -189,6 +206,25 @@ impl Runtime {
         drop((kept, current));
         self.engine.refresh();
         Ok(())
+    }
+
+    /// Some link has a data cap.
+    fn has_caps(&self) -> bool {
+        lock(&self.kept).iter().any(|link| link.peer().quota.is_some())
+    }
+
+    /// Changes the link of that name until the configuration is read again.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or the link cannot do that; in words.
+    pub fn change_link(&self, name: &str, change: LinkChange) -> Result<(), String> {
+        let mut kept = lock(&self.kept);
+        let Some(link) = kept.iter_mut().find(|link| link.peer().name == name) else {
+            let names: Vec<&str> = kept.iter().map(|link| link.peer().name.as_str()).collect();
+            return Err(format!("there is no link {name}; the links are {}", names.join(", ")));
+        };
+        link.change(change)
     }
 
     /// Tells of a link that the configuration has changed.
@@ -217,8 +253,6 @@ impl Runtime {
         }
         let kept = lock(&self.kept);
         for link in &mut snapshot.links {
-            let peer = kept.iter().find(|kept| kept.peer().section == link.section);
-            link.interface = peer.and_then(|kept| kept.peer().interface.as_ref()).map(ToString::to_string);
             let id = crate::core::units::LinkId(link.number - 1);
             let socket = self.engine.portal.socket(id).and_then(|socket| self.engine.socket(socket));
             if let Some(socket) = socket {
@@ -231,6 +265,13 @@ impl Runtime {
             kept.iter().filter(|kept| !snapshot.links.iter().any(|link| link.section == kept.peer().section));
         let waiting: Vec<_> = silent.filter_map(Kept::waiting).collect();
         snapshot.links.extend(waiting);
+        let mut caps = lock(&self.caps);
+        for link in &mut snapshot.links {
+            let section = kept.iter().find(|kept| kept.peer().section == link.section);
+            if let Some(section) = section {
+                describe_section(section, &mut caps, link);
+            }
+        }
         snapshot
     }
 
@@ -238,7 +279,10 @@ impl Runtime {
     pub fn stop(&self) {
         let ready = self.engine.portal.close(clock::now());
         self.engine.settle(ready);
-        lock(&self.kept).clear();
+        let mut kept = lock(&self.kept);
+        lock(&self.caps).close(&mut kept, &self.journal);
+        kept.clear();
+        drop(kept);
         self.engine.stop();
         for thread in lock(&self.threads).drain(..) {
             // A thread that panicked has said so.
@@ -247,9 +291,20 @@ impl Runtime {
     }
 }
 
-/// The sections describe the same link, wherever they stand in their files.
+/// The sections describe the same link, wherever they stand in their files and however it is to be used.
 fn same_link(one: &Peer, other: &Peer) -> bool {
-    Peer { section: other.section, ..one.clone() } == *other
+    let Peer { section, metric, rate_limit, quota, .. } = *other;
+    Peer { section, metric, rate_limit, quota, ..one.clone() } == *other
+}
+
+/// Fills in what the section knows of a link.
+fn describe_section(section: &Kept, caps: &mut Caps, link: &mut snapshot::Link) {
+    link.interface = section.peer().interface.as_ref().map(ToString::to_string);
+    link.changed = section.changed();
+    link.quota = caps.describe(section);
+    if section.demotion() == Some(QuotaAction::Backup) && link.limit.as_deref() == Some("standby") {
+        link.reason = Some("its Quota is nearly used up: a last resort only".to_owned());
+    }
 }
 
 /// The interface's MTU, if the configuration says it.

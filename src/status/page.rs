@@ -7,7 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
 
-use crate::control::units::{bytes, duration, milliseconds, rate, utc};
+use crate::calendar;
+use crate::control::units::{duration, milliseconds, rate, volume};
+use crate::control::{headline, quota, reason};
 use crate::core::snapshot::{Link, Snapshot};
 use crate::journal::Event;
 
@@ -34,7 +36,7 @@ pub(super) fn live(snapshot: &Snapshot, events: &[Event]) -> String {
     format!(
         "<main id=\"live\" data-uptime=\"{uptime}\">\n\
          <header><h1>{name}</h1><p>{summary}</p></header>\n\
-         <section class=\"total\">{totals}<div class=\"graph\" data-key=\"total\"></div></section>\n\
+         <section class=\"total\" data-key=\"total\" data-sent=\"{sent}\" data-received=\"{received}\">{totals}<div class=\"graph\" data-key=\"total\"></div></section>\n\
          <section><table>\n<thead><tr><th scope=\"col\">Link</th><th scope=\"col\">State</th>\
          <th scope=\"col\">Sending</th><th scope=\"col\">Receiving</th><th scope=\"col\">Capacity up</th>\
          <th scope=\"col\">Round trip</th><th scope=\"col\">Lost</th><th scope=\"col\">Share</th>\
@@ -43,6 +45,8 @@ pub(super) fn live(snapshot: &Snapshot, events: &[Event]) -> String {
          <footer>Netcombiner {version}, running for {running}</footer>\n</main>\n",
         uptime = snapshot.uptime_seconds,
         summary = Escaped(&summary(snapshot)),
+        sent = snapshot.traffic.sent_bytes,
+        received = snapshot.traffic.received_bytes,
         totals = totals(snapshot),
         version = Escaped(&snapshot.version),
         running = duration(snapshot.uptime_seconds),
@@ -64,10 +68,6 @@ pub(super) fn policy() -> &'static str {
 }
 
 fn totals(snapshot: &Snapshot) -> String {
-    let sum = |rate: fn(&Link) -> Option<f64>| {
-        let rates: Vec<f64> = snapshot.links.iter().filter_map(rate).collect();
-        (!rates.is_empty()).then(|| rates.iter().sum())
-    };
     let session = &snapshot.session;
     let state = if session.state == "established" { "up" } else { session.state.as_str() };
     let held = snapshot.resequencer.hold_p95_ms;
@@ -78,8 +78,8 @@ fn totals(snapshot: &Snapshot) -> String {
          <div><dt>Wait in the queue</dt><dd>{queued}</dd></div>\
          <div><dt>Wait for the turn</dt><dd>{held}</dd></div>\
          <div><dt>MTU</dt><dd>{mtu}</dd></div></dl>",
-        received = or_unknown(sum(receiving), rate),
-        sent = or_unknown(sum(sending), rate),
+        received = rate(snapshot.traffic.receive_rate_bps),
+        sent = rate(snapshot.traffic.send_rate_bps),
         state = Escaped(state),
         session_state = Escaped(&session.state),
         queued = or_unknown(snapshot.queue.sojourn_p95_ms, milliseconds),
@@ -93,17 +93,16 @@ fn link(link: &Link) -> String {
         Some(interface) => format!("{interface}, {}", link.method.to_uppercase()),
         None => link.method.to_uppercase(),
     };
-    let lost = (link.sent_packets > 0).then(|| 1e2 * link.lost_packets as f64 / link.sent_packets as f64);
     let percent =
         |share: Option<f64>| or_unknown(share.map(|share| 1e2 * share), |share| format!("{share:.0} %"));
     let key = format!("{} {}", link.number, link.name);
     let name = Escaped(&link.name);
     let cells = [
-        ("Sending", "rate sent", or_unknown(sending(link), rate)),
-        ("Receiving", "rate received", or_unknown(receiving(link), rate)),
+        ("Sending", "rate sent", rate(link.send_rate_bps)),
+        ("Receiving", "rate received", rate(link.receive_rate_bps)),
         ("Capacity up", "", or_unknown(link.bandwidth_bps, rate)),
         ("Round trip", "", round_trip(link)),
-        ("Lost", "", or_unknown(lost, |lost| format!("{lost:.2} %"))),
+        ("Lost", "", or_unknown(link.loss_share, |lost| format!("{:.1} %", 1e2 * lost))),
         ("Share", "", format!("{} / {}", percent(link.sent_share), percent(link.received_share))),
         ("Repairs", "", (link.repairs_sent_packets + link.repairs_caused_packets).to_string()),
     ];
@@ -118,29 +117,19 @@ fn link(link: &Link) -> String {
          <tr class=\"more\"><td colspan=\"9\"><div class=\"graph\" data-key=\"{key}\"></div>\
          <p class=\"why\">{why}</p></td></tr></tbody>\n",
         key = Escaped(&key),
-        sent = link.sent_bytes,
-        received = link.received_bytes,
+        sent = link.wire_sent_bytes,
+        received = link.wire_received_bytes,
         carrier = Escaped(&carrier),
         state = Escaped(&link.state),
         why = Escaped(&why(link)),
     )
 }
 
-fn sending(_: &Link) -> Option<f64> {
-    None
-}
-
-fn receiving(_: &Link) -> Option<f64> {
-    None
-}
-
-/// The state of the bond in words.
+/// The state of the bond in words, without the interface's name and in one line.
 fn summary(snapshot: &Snapshot) -> String {
-    let carrying = snapshot.links.iter().filter(|link| link.state == "up").count();
-    match (&snapshot.session.trouble, carrying, snapshot.links.len()) {
-        (Some(trouble), ..) => format!("no session: {trouble}"),
-        (None, carrying, all) => format!("{carrying} of {all} links are up"),
-    }
+    let words = headline(snapshot);
+    let words: Vec<&str> = words.split_whitespace().skip(1).collect();
+    words.join(" ")
 }
 
 /// The round-trip time, and how much of it is waiting.
@@ -151,20 +140,21 @@ fn round_trip(link: &Link) -> String {
     }
 }
 
-/// What keeps the link from carrying more, and what it carried so far.
+/// What keeps the link from carrying more, and what else is to be known of it.
 fn why(link: &Link) -> String {
-    let reason = link.reason.as_deref().unwrap_or("carries what it can");
-    let (sent, received) = (bytes(link.sent_bytes), bytes(link.received_bytes));
-    format!(
-        "{reason} · {} for {} · sent {sent}, received {received}",
-        link.state,
-        duration(link.since_seconds)
-    )
+    let (sent, received) = (volume(link.wire_sent_bytes), volume(link.wire_received_bytes));
+    let mut parts = vec![reason(link).unwrap_or("carries what it can".to_owned())];
+    parts.extend(link.changed.iter().map(|change| format!("changed: {change}")));
+    parts.extend(quota(link).map(|quota| format!("quota: {quota}")));
+    parts.push(format!("{} for {}", link.state, duration(link.since_seconds)));
+    parts.push(format!("sent {sent}, received {received}"));
+    parts.join(" · ")
 }
 
 fn event(event: &Event) -> String {
-    let when = utc(event.unix_ms);
-    format!("<li><time datetime=\"{when}\">{when}</time><span>{}</span></li>", Escaped(&event.text))
+    let when = calendar::time(event.unix_ms);
+    let (text, machine) = (Escaped(&event.text), when.replace(' ', "T"));
+    format!("<li><time datetime=\"{machine}Z\">{when} UTC</time><span>{text}</span></li>")
 }
 
 fn or_unknown(value: Option<f64>, shown: impl Fn(f64) -> String) -> String {
@@ -203,7 +193,7 @@ mod tests {
     fn what_show_tells_stands_in_a_table() {
         let page = page();
         for found in
-            ["<h1>nc0</h1>", "<th scope=\"row\">dsl", ">23.1 ms (min 20)<", ">14.5 Mbit/s<", ">1.00 %<"]
+            ["<h1>nc0</h1>", "<th scope=\"row\">dsl", ">23.1 ms (min 20)<", ">14.5 Mbit/s<", ">1.0 %<"]
         {
             assert!(page.contains(found), "{found} is not in\n{page}");
         }

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::serve;
 use crate::config::Status;
 use crate::control::Handler;
-use crate::core::snapshot::{Link, Queue, Session, Snapshot};
+use crate::core::snapshot::{Link, Queue, Quota, Session, Snapshot, Traffic};
 use crate::journal::{Event, Journal, Kind, Level, Notice};
 
 /// A portal with one good link and one that is down.
@@ -28,10 +28,13 @@ pub(super) fn snapshot() -> Snapshot {
         min_rtt_ms: Some(20.0),
         bandwidth_bps: Some(14.5e6),
         sent_share: Some(1.0),
+        carries: true,
+        loss_share: Some(0.01),
+        send_rate_bps: 12.3e6,
         sent_packets: 1000,
-        sent_bytes: 1_200_000,
+        wire_sent_bytes: 1_200_000,
         received_packets: 500,
-        received_bytes: 40_000,
+        wire_received_bytes: 40_000,
         lost_packets: 10,
         ..Link::default()
     };
@@ -41,7 +44,8 @@ pub(super) fn snapshot() -> Snapshot {
         method: "udp".into(),
         state: "down".into(),
         limit: Some("down".into()),
-        reason: Some("down: carrier lost on wwan0".into()),
+        reason: Some("carrier lost on wwan0".into()),
+        quota: Some(Quota { used_bytes: 12_000_000_000, limit_bytes: 50_000_000_000, ..Quota::default() }),
         discards: BTreeMap::from([("forged".into(), 3)]),
         ..Link::default()
     };
@@ -54,6 +58,7 @@ pub(super) fn snapshot() -> Snapshot {
         cipher: Some("AES-128-GCM".into()),
         session: Session { state: "established".into(), handshakes: 1, ..Session::default() },
         queue: Queue { delay_dropped_packets: 2, sojourn_p95_ms: Some(3.0), ..Queue::default() },
+        traffic: Traffic { sent_bytes: 1_100_000, send_rate_bps: 11.5e6, ..Traffic::default() },
         links: vec![dsl, lte],
         ..Snapshot::default()
     }
@@ -80,6 +85,10 @@ impl Handler for Portal {
     }
 
     async fn reload(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn change_link(&self, _name: &str, _change: &str) -> Result<(), String> {
         Ok(())
     }
 

@@ -16,9 +16,6 @@ use crate::journal::Event;
 /// Events that are kept for tall terminals.
 const MAX_EVENTS: usize = 100;
 
-/// The loss that is shown is of so long.
-const LOSS_TIME: Duration = Duration::from_secs(10);
-
 /// What a key asks of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -153,8 +150,7 @@ impl App {
             Rates::between(&self.snapshot, &sample.snapshot).filter(|_| !self.snapshot.interface.is_empty());
         self.snapshot = sample.snapshot;
         if let Some(rates) = &self.rates {
-            let total =
-                Point { at: now, sent: rates.sent_bps, received: rates.received_bps, ..Point::default() };
+            let total = Point { at: now, sent: rates.sent_bps, received: rates.received_bps };
             self.total.push(total);
             for link in &rates.links {
                 self.links.entry((link.number, link.name.clone())).or_default().push(point(now, link));
@@ -204,7 +200,7 @@ impl App {
             Order::Name => a.name.cmp(&b.name),
             Order::Rate => falling(rate(a), rate(b)),
             Order::RoundTrip => rising(a.srtt_ms, b.srtt_ms),
-            Order::Loss => falling(self.loss(a), self.loss(b)),
+            Order::Loss => falling(a.loss_share, b.loss_share),
         });
         links
     }
@@ -216,26 +212,16 @@ impl App {
     pub(super) fn history(&self, link: &Link) -> Option<&History> {
         self.links.get(&(link.number, link.name.clone()))
     }
-
-    /// The share of datagrams lost in the last seconds.
-    pub(super) fn loss(&self, link: &Link) -> Option<f64> {
-        self.history(link)?.loss(self.now, LOSS_TIME)
-    }
 }
 
 fn point(at: Duration, rates: &LinkRates) -> Point {
-    Point {
-        at,
-        sent: rates.sent_bps,
-        received: rates.received_bps,
-        sent_packets: rates.sent_packets,
-        lost_packets: rates.lost_packets,
-    }
+    Point { at, sent: rates.sent_bps, received: rates.received_bps }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::core::snapshot::{Session, Traffic};
 
     /// A portal with three links, which has been watched for five minutes.
     pub(in super::super) fn watched() -> App {
@@ -252,19 +238,26 @@ pub(super) mod tests {
             number,
             name: name.into(),
             state: if mbit > 0 { "up" } else { "down" }.into(),
-            reason: (mbit == 0).then(|| "down: carrier lost on wwan0".into()),
+            reason: (mbit == 0).then(|| "carrier lost on wwan0".into()),
             srtt_ms,
             min_rtt_ms: srtt_ms.map(|srtt| srtt - 3.0),
             bandwidth_bps: (mbit > 0).then_some(1e6 * mbit as f64),
-            sent_bytes: second * mbit * 125_000,
-            received_bytes: second * 12_500,
-            sent_packets: second * mbit * 100,
-            lost_packets: if number == 2 { second } else { 0 },
+            carries: mbit > 0,
+            limit: (mbit == 0).then(|| "down".into()),
+            wire_sent_bytes: second * mbit * 125_000,
+            wire_received_bytes: second * 12_500,
+            loss_share: (mbit > 0).then_some(if number == 2 { 0.0025 } else { 0.0 }),
             ..Link::default()
         };
         let snapshot = Snapshot {
             interface: "nc0".into(),
             uptime_seconds: 10.0 + second as f64,
+            session: Session { state: "established".into(), ..Session::default() },
+            traffic: Traffic {
+                sent_bytes: second * 1_500_000,
+                received_bytes: second * 37_500,
+                ..Traffic::default()
+            },
             links: vec![
                 link(1, "dsl", 8, Some(23.1)),
                 link(2, "lte", 4, Some(55.0)),
@@ -286,12 +279,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn rates_and_loss_follow_the_samples() {
+    fn rates_follow_the_samples() {
         let app = watched();
         let rates = app.rates.as_ref().expect("rates");
         assert_eq!((rates.sent_bps, rates.received_bps), (12e6, 300e3));
-        assert_eq!(app.loss(&app.snapshot.links[1]), Some(1.0 / 400.0));
-        assert_eq!(app.loss(&app.snapshot.links[2]), None);
+        let of = |index: usize| app.link_rates(&app.snapshot.links[index]).map(|rates| rates.sent_bps);
+        assert_eq!([of(0), of(1), of(2)], [Some(8e6), Some(4e6), Some(0.0)]);
         assert_eq!(app.events.len(), 1);
     }
 

@@ -15,10 +15,6 @@ pub(super) struct Point {
     pub(super) sent: f64,
     /// Bits per second.
     pub(super) received: f64,
-    /// Datagrams sent since the point before.
-    pub(super) sent_packets: u64,
-    /// Datagrams declared lost since then.
-    pub(super) lost_packets: u64,
 }
 
 /// The points of one link, or of all.
@@ -58,14 +54,6 @@ impl History {
         sums.into_iter().map(|(sum, count)| (count > 0).then(|| (sum / f64::from(count)) as u64)).collect()
     }
 
-    /// The share of datagrams lost of those sent in the last `time`, 0 to 1; `None` if none were sent.
-    pub(super) fn loss(&self, now: Duration, time: Duration) -> Option<f64> {
-        let recent = self.0.iter().filter(|point| point.at + time > now);
-        let (sent, lost) =
-            recent.fold((0, 0), |(sent, lost), point| (sent + point.sent_packets, lost + point.lost_packets));
-        (sent > 0).then(|| (lost as f64 / sent as f64).min(1.0))
-    }
-
     /// The highest rate of either direction.
     pub(super) fn most(&self) -> f64 {
         self.0.iter().map(|point| point.sent.max(point.received)).fold(0.0, f64::max)
@@ -80,7 +68,7 @@ mod tests {
         let mut history = History::default();
         for (second, sent) in points {
             let at = Duration::from_secs(second);
-            history.push(Point { at, sent, sent_packets: 10, lost_packets: second % 2, ..Point::default() });
+            history.push(Point { at, sent, received: 0.0 });
         }
         history
     }
@@ -102,13 +90,5 @@ mod tests {
         expected[4] = Some(100);
         assert_eq!(columns, expected);
         assert_eq!(history.columns(now, 0, |point| point.sent), []);
-    }
-
-    #[test]
-    fn loss_is_of_the_last_seconds() {
-        let history = history((0..20).map(|second| (second, 1.0)));
-        let now = Duration::from_secs(19);
-        assert_eq!(history.loss(now, Duration::from_secs(10)), Some(0.05));
-        assert_eq!(history.loss(Duration::from_secs(60), Duration::from_secs(10)), None);
     }
 }

@@ -12,6 +12,7 @@ use ratatui::widgets::{Axis, Block, Chart, Clear, Dataset, GraphType, Padding, P
 use super::app::App;
 use super::history::{History, Point, SPAN};
 use crate::control::units::{duration, milliseconds, prefixed};
+use crate::control::{headline, quota, reason};
 use crate::core::snapshot::Link;
 
 const SENT: Color = Color::Yellow;
@@ -50,22 +51,11 @@ fn head(app: &App) -> Line<'_> {
         let told = format!(" {trouble}: trying again every second; these figures are old");
         return Line::from(vec![name, Span::from(told).fg(Color::Red).bold()]);
     }
-    let snapshot = &app.snapshot;
-    let up = snapshot.links.iter().filter(|link| link.state == "up").count();
-    let mut words = vec![format!("{up} of {} links up", snapshot.links.len())];
-    if snapshot.session.state != "established" {
-        words.insert(0, "no session".to_owned());
-    }
-    if let Some(waited) = snapshot.queue.sojourn_p95_ms {
-        words.push(format!("queue {}", milliseconds(waited)));
-    }
-    if let Some(held) = snapshot.resequencer.hold_p95_ms {
-        words.push(format!("reorder {}", milliseconds(held)));
-    }
-    words.push(format!("running {}", duration(snapshot.uptime_seconds)));
-    let mut line = vec![name, Span::from(format!("  {}", words.join(", ")))];
+    let words = headline(&app.snapshot);
+    let words: Vec<&str> = words.split_whitespace().skip(1).collect();
+    let mut line = vec![name, Span::from(": ".to_owned() + &words.join(" "))];
     if app.paused {
-        line.push(Span::from("  PAUSED").fg(Color::Yellow).bold());
+        line.insert(0, Span::from("PAUSED ").fg(Color::Yellow).bold());
     }
     Line::from(line)
 }
@@ -112,7 +102,7 @@ fn total(frame: &mut Frame, app: &App, area: Rect) {
     let labels = [String::new(), short_rate(app, most / 2.0), short_rate(app, most)]
         .map(|label| format!("{label:>6}"));
     let chart = Chart::new(vec![dataset(&received, RECEIVED), dataset(&sent, SENT)])
-        .block(Block::new().title(title).title(Line::from("last 5 min ").right_aligned().style(QUIET)))
+        .block(Block::new().title(title).title(Line::from(waits(app)).right_aligned().style(QUIET)))
         .x_axis(Axis::default().bounds([-SPAN.as_secs_f64(), 0.0]))
         .y_axis(
             Axis::default()
@@ -122,6 +112,14 @@ fn total(frame: &mut Frame, app: &App, area: Rect) {
                 .style(QUIET),
         );
     frame.render_widget(chart, area);
+}
+
+/// How long packets wait: before the links, and behind them for those before them.
+fn waits(app: &App) -> String {
+    let wait = |name: &str, wait: Option<f64>| wait.map(|wait| format!("{name} {}, ", milliseconds(wait)));
+    let queue = wait("queue", app.snapshot.queue.sojourn_p95_ms);
+    let turn = wait("turn", app.snapshot.resequencer.hold_p95_ms);
+    [queue, turn].into_iter().flatten().collect::<String>() + "last 5 min "
 }
 
 /// The end of a graph's scale: 1, 2, 5, 10, … so that it stays where it is for a while.
@@ -178,7 +176,7 @@ fn row(app: &App, link: &Link) -> String {
     let time = |ms: Option<f64>| ms.map_or_else(unknown, |ms| format!("{}ms", ms.round()));
     let percent = |share: Option<f64>| share.map_or_else(unknown, |share| format!("{:.0}", 1e2 * share));
     let waiting = link.srtt_ms.zip(link.min_rtt_ms).map(|(srtt, min)| (srtt - min).max(0.0));
-    let loss = app.loss(link).map_or_else(unknown, |loss| format!("{:.1}%", 1e2 * loss));
+    let loss = link.loss_share.map_or_else(unknown, |loss| format!("{:.1}%", 1e2 * loss));
     let share = match (link.sent_share, link.received_share) {
         (None, None) => unknown(),
         (sent, received) => format!("{}/{}%", percent(sent), percent(received)),
@@ -219,7 +217,10 @@ fn graphs(frame: &mut Frame, app: &App, link: &Link, area: Rect) {
             frame.render_widget(graph.style(Style::new().fg(color)), area);
         }
     }
-    let why = link.reason.as_deref().unwrap_or("carries what it can");
+    let why = reason(link).unwrap_or("carries what it can".to_owned());
+    let changed = link.changed.iter().map(|change| format!("; changed: {change}"));
+    let quota = quota(link).map(|quota| format!("; quota: {quota}"));
+    let why = changed.chain(quota).fold(why, |why, more| why + &more);
     frame.render_widget(Paragraph::new(why).style(QUIET).wrap(Wrap { trim: true }), words);
 }
 
@@ -253,11 +254,11 @@ s         sort the links
 ↑ ↓       scroll the links
 ?         this help
 
-UP DOWN   sent, received each second
+UP DOWN   sent, received on the wire
 CAP       what the path is believed to carry
 QUEUE     round-trip time above its minimum
-LOSS      of datagrams sent in the last 10 s
-SHARE     of all data sent / received
+LOSS      of the last few hundred datagrams
+SHARE     of all data sent/received, 10 s
 REPAIRS   packets sent again for or by it";
     let size = frame.area();
     let (width, height) = (size.width.min(52), size.height.min(16));
@@ -288,7 +289,7 @@ mod tests {
     fn everything_of_three_links_stands_on_80_by_24() {
         let screen = screen(&watched(), 80, 24);
         for found in [
-            "nc0  2 of 3 links up, running 5 min 10 s",
+            "nc0: bonded, 2 of 3 links carry, ",
             "▲ sending 12.0 Mbit/s",
             "▼ receiving 300 kbit/s",
             "dsl         up       8.00M   100k  8.00M   23ms    3ms   0.0%       -       0",

@@ -13,6 +13,12 @@ impl Outbound {
     pub fn snapshot(&self, now: Instant, into: &mut snapshot::Snapshot) {
         into.mtu = self.mtu().into();
         into.data_sequence = self.data_sequence;
+        into.traffic = snapshot::Traffic {
+            sent_packets: self.taken.packets(),
+            sent_bytes: self.taken.bytes(),
+            send_rate_bps: self.taken.rate(now).bits_per_second(),
+            ..snapshot::Traffic::default()
+        };
         into.queue = self.describe_queue(now);
         let compressed = self.compressor.totals();
         into.compression =
@@ -22,6 +28,7 @@ impl Outbound {
         let describe = |(id, link): (LinkId, &Link)| {
             let limit = self.limit(now, id);
             snapshot::Link {
+                carries: self.active & 1 << id.0 != 0,
                 limit: limit.as_ref().map(|limit| limit.name().to_owned()),
                 reason: limit.map(|limit| limit.to_string()),
                 sent_share: share(link.account.sent.sum(now), sent),
@@ -81,7 +88,13 @@ fn describe_link(now: Instant, id: LinkId, link: &Link) -> snapshot::Link {
         in_flight_bytes: link.sender.in_flight(),
         bandwidth_bps: link.sender.rate().map(|rate| rate.bits_per_second()),
         delivery_rate_bps: link.sender.delivery_rate().map(|rate| rate.bits_per_second()),
-        pacing_rate_bps: link.sender.controller().pacing_rate(rtt).map(|rate| rate.bits_per_second()),
+        pacing_rate_bps: link.sender.pacing_rate().map(|rate| rate.bits_per_second()),
+        rate_limit_bps: link.config.rate_limit.map(|rate| rate.bits_per_second()),
+        send_rate_bps: link.account.wire_sent.rate(now).bits_per_second(),
+        receive_rate_bps: link.account.wire_received.rate(now).bits_per_second(),
+        wire_sent_bytes: link.account.wire_sent.bytes(),
+        wire_received_bytes: link.account.wire_received.bytes(),
+        loss_share: (link.sender.totals().sent > 0).then(|| link.sender.loss()),
         sent_packets: link.sent_packets,
         sent_bytes: link.sent_bytes,
         received_packets: link.received_packets,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Outbound;
 use super::link::{Link, State, Verdict};
 use super::schedule::{AS_GOOD, MAX_REORDER_DELAY, half_rtt};
-use crate::core::units::{Instant, LinkId};
+use crate::core::units::{Instant, LinkId, Rate};
 
 /// A link that carries this share of its bandwidth is in full use: controllers leave some for others and to look
 /// for more.
@@ -44,6 +44,8 @@ pub(super) enum Limit {
     },
     /// It is that much later than the fastest, and these have the backlog gone by then.
     Later(Duration),
+    /// The user allows no more than this.
+    Capped(Rate),
     /// Its rate is not known yet.
     Searching,
     /// So many bytes are in flight, and not more are allowed.
@@ -63,6 +65,7 @@ impl Limit {
             Self::TooLate(_) => "too-late",
             Self::Narrow { .. } => "narrow",
             Self::Later(_) => "later",
+            Self::Capped(_) => "rate-limited",
             Self::Searching => "searching",
             Self::Window(_) => "window-limited",
             Self::Application => "application-limited",
@@ -95,6 +98,9 @@ impl fmt::Display for Limit {
             Self::Later(extra) => {
                 write!(f, "joins only a backlog that lasts longer than its extra {} ms", extra.as_millis())
             }
+            Self::Capped(rate) => {
+                write!(f, "held to {} Mbit/s by RateLimit", rate.bits_per_second() / 1e6)
+            }
             Self::Searching => f.write_str("its bandwidth is still being found out"),
             Self::Window(bytes) => write!(f, "its congestion window of {bytes} bytes is full"),
             Self::Application => f.write_str("there is nothing more to send"),
@@ -112,8 +118,16 @@ impl Outbound {
             let selective = matches!(limit, Limit::Standby { overflow: true, .. } | Limit::TooLate(_));
             !selective || !is_full(now, link)
         });
-        if held.is_some() || is_full(now, link) {
+        if held.is_some() {
             return held;
+        }
+        if let Some(rate) = link.sender.rate_limit
+            && link.account.wire_sent.rate(now) >= rate.scaled(FULL)
+        {
+            return Some(Limit::Capped(rate));
+        }
+        if is_full(now, link) {
+            return None;
         }
         self.passing_limit(now, id, link)
     }

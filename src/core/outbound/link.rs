@@ -22,6 +22,7 @@ use damping::Damping;
 use fitness::Fitness;
 
 pub(super) use account::Account;
+pub use account::Meter;
 pub(super) use fitness::Verdict;
 
 /// A suspect link that another can stand in for is down after this.
@@ -53,6 +54,11 @@ pub const STREAM: u16 = u16::MAX;
 /// IP and UDP headers around a datagram.
 const V4_HEADERS: u16 = 28;
 const V6_HEADERS: u16 = 48;
+/// IP and TCP headers around what takes a datagram's place on a connection: about a segment, with timestamps (RFC 7323).
+const V4_STREAM_HEADERS: u16 = 52;
+const V6_STREAM_HEADERS: u16 = 72;
+/// A link of this metric is a last resort: it takes nothing while another link is in use, not even what overflows.
+pub const LAST_RESORT: u8 = u8::MAX;
 /// Length by which trains are measured where datagrams have no limit, or it is not known yet.
 const ASSUMED_DATAGRAM: u16 = 1452;
 
@@ -77,6 +83,10 @@ pub struct LinkConfig {
     pub keep_alive: Option<Duration>,
     /// Datagrams may leave in runs that the system cuts apart (UDP GSO).
     pub gso: bool,
+    /// Most that may leave, with IP and UDP headers; `None`: what congestion control allows.
+    pub rate_limit: Option<Rate>,
+    /// Counts what the link sends and receives on the wire.
+    pub meter: Option<Meter>,
 }
 
 /// Where a link is in its life.
@@ -171,6 +181,7 @@ impl Link {
     pub(super) fn new(now: Instant, config: LinkConfig) -> Self {
         let mut sender = Sender::new(now, config.algorithm, ASSUMED_DATAGRAM.into());
         sender.segmentation = Segmentation::new(config.gso);
+        sender.rate_limit = config.rate_limit;
         Self {
             config,
             state: State::Init,
@@ -214,6 +225,16 @@ impl Link {
 
     pub(super) fn metric(&self) -> u8 {
         self.config.metric.unwrap_or(self.peer_metric)
+    }
+
+    /// Takes another metric, rate limit, meter or place in the file; nothing else of it changes.
+    pub(super) fn configure(&mut self, config: &LinkConfig) {
+        // The peer learns the metric by a probe.
+        self.probe_due |= self.config.metric != config.metric && self.is_open() && self.state == State::Up;
+        let LinkConfig { section, metric, rate_limit, ref meter, .. } = *config;
+        (self.config.section, self.config.metric, self.config.rate_limit) = (section, metric, rate_limit);
+        self.config.meter.clone_from(meter);
+        self.sender.rate_limit = rate_limit;
     }
 
     /// Has somewhere to send to.
@@ -292,6 +313,9 @@ impl Link {
         self.last_received = now;
         self.received_packets += heard.datagrams;
         self.received_bytes += heard.bytes;
+        let on_wire = heard.bytes + heard.datagrams * self.headers();
+        self.account.wire_received.add_all(now, heard.datagrams, on_wire);
+        self.meter(on_wire);
         self.account.received.add(now, heard.data_bytes);
     }
 
@@ -549,6 +573,27 @@ impl Link {
         self.last_sent = now;
         self.sent_packets += 1;
         self.sent_bytes += bytes as u64;
+        let on_wire = bytes as u64 + self.headers();
+        self.account.wire_sent.add(now, on_wire);
+        self.meter(on_wire);
+    }
+
+    fn meter(&self, bytes: u64) {
+        if let Some(meter) = &self.config.meter {
+            meter.add(bytes);
+        }
+    }
+
+    /// IP and UDP headers around each datagram, or about what TCP puts there.
+    fn headers(&self) -> u64 {
+        let v6 = self.remote.is_some_and(|remote| remote.is_ipv6());
+        let headers = match (self.max_datagram == STREAM, v6) {
+            (false, false) => V4_HEADERS,
+            (false, true) => V6_HEADERS,
+            (true, false) => V4_STREAM_HEADERS,
+            (true, true) => V6_STREAM_HEADERS,
+        };
+        headers.into()
     }
 
     /// Has something to send that needs neither window nor pacing.

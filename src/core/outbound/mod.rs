@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use super::headers::Compressor;
 use super::packet::{Packet, Pool};
+use super::recent::Volume;
 use super::rtt::MAX_ACK_DELAY;
 use super::units::{Instant, LinkId, MAX_LINKS, Rate};
 use super::wire::{Ack, HEADER_LEN, Probe};
@@ -52,7 +53,7 @@ use sender::{Kept, Sender};
 use twins::Twins;
 
 pub use event::{Event, Heard};
-pub use link::{LinkConfig, STREAM, SocketId, State};
+pub use link::{LAST_RESORT, LinkConfig, Meter, STREAM, SocketId, State};
 pub use train::{Run, Sealing, Train};
 
 /// The queue holds this much of the links' summed rate, so that a burst finds room and delay stays bounded.
@@ -127,6 +128,8 @@ pub struct Outbound {
     /// Data packets sent; tells whether a session is in use.
     data_packets: u64,
     too_big: u64,
+    /// Packets of the interface that were sent, each once.
+    taken: Volume,
     mtu: InterfaceMtu,
     /// Longest packet that is taken: the MTU, unless no link carries even that.
     longest: usize,
@@ -175,6 +178,7 @@ impl Outbound {
             data_sequence: 0,
             data_packets: 0,
             too_big: 0,
+            taken: Volume::default(),
             longest: mtu.get().into(),
             mtu,
             stranded: Vec::new(),
@@ -257,6 +261,14 @@ impl Outbound {
         link.sender.continue_from(self.sequences[slot]);
         self.links[slot] = Some(link);
         Some(LinkId(slot as u8))
+    }
+
+    /// Gives the links of this name the metric, rate limit, meter and section of `config`.
+    pub fn configure(&mut self, now: Instant, config: &LinkConfig) {
+        for link in self.links.iter_mut().flatten().filter(|link| link.config.name == config.name) {
+            link.configure(config);
+        }
+        self.refresh(now);
     }
 
     /// Removes a link and what it had in flight.

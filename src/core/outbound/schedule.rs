@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::link::{Account, Link, State};
+use super::link::{Account, LAST_RESORT, Link, State};
 use super::sender::Kept;
 use super::stamp::Stamp;
 use super::train::{Sealing, Train};
@@ -285,6 +285,7 @@ impl Outbound {
         let in_flight = self.in_flight_mask(packet.bucket);
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         let order = place(&mut self.positions, &packet);
+        self.taken.add(now, packet.len() as u64);
         let encoding = self.compressor.encode(now, self.data_sequence, packet.bucket, packet.bytes());
         let data_sequence = self.data_sequence as u32;
         let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
@@ -393,7 +394,11 @@ impl Outbound {
     /// Whether the link, of a higher metric than those that carry data, takes what these have no room for.
     fn takes_overflow(&self, now: Instant, id: LinkId) -> bool {
         let spare = |link: &&Link| {
-            self.active & 1 << id.0 == 0 && link.state == State::Up && link.is_open() && link.is_fit()
+            self.active & 1 << id.0 == 0
+                && link.state == State::Up
+                && link.is_open()
+                && link.is_fit()
+                && link.metric() < LAST_RESORT
         };
         let Some(link) = self.link(id).filter(spare).filter(|_| self.policy.overflow) else { return false };
         let best = self.active_links().map(half_rtt).min();

@@ -151,6 +151,8 @@ pub struct Sender {
     pub length_in_doubt: bool,
     /// Whether datagrams may leave in runs.
     pub segmentation: Segmentation,
+    /// Most that the user allows, with the headers around each datagram.
+    pub rate_limit: Option<Rate>,
     /// Packets that were lost, and ones that are not needed any more, for the owner to take.
     pub lost: Vec<Kept>,
     /// See [`Sender::lost`].
@@ -191,6 +193,7 @@ impl Sender {
             suspicion: Suspicion::default(),
             length_in_doubt: false,
             segmentation: Segmentation::new(false),
+            rate_limit: None,
             lost: Vec::new(),
             done: Vec::new(),
             confirmed: Vec::new(),
@@ -227,7 +230,7 @@ impl Sender {
     /// Most bytes of one train: [`TRAIN_TIME`] of the rate, within [`MIN_TRAIN`] and [`MAX_TRAIN`] datagrams.
     fn train_bytes(&self) -> u64 {
         let most = MAX_TRAIN * self.max_datagram;
-        let rate = self.controller.pacing_rate(&self.rtt);
+        let rate = self.pacing_rate();
         rate.map_or(most, |rate| rate.bytes_in(TRAIN_TIME).clamp(MIN_TRAIN * self.max_datagram, most))
     }
 
@@ -273,7 +276,7 @@ impl Sender {
         self.totals.sent += 1;
         self.in_flight += on_wire;
         self.ordered_in_flight += u64::from(ordered);
-        let rate = self.controller.pacing_rate(&self.rtt);
+        let rate = self.pacing_rate();
         self.pacer.on_sent(now, on_wire, rate);
     }
 
@@ -512,7 +515,7 @@ impl Sender {
 
     /// A datagram left that is not acknowledged: it takes its time on the link like any other.
     pub fn on_unacknowledged(&mut self, now: Instant, bytes: usize) {
-        self.pacer.on_sent(now, bytes as u64 + self.around, self.controller.pacing_rate(&self.rtt));
+        self.pacer.on_sent(now, bytes as u64 + self.around, self.pacing_rate());
     }
 
     /// Hands over the packets in flight, to be sent over another link. What was sent stays in flight: this
@@ -557,6 +560,7 @@ impl Sender {
         *self = Self {
             totals,
             segmentation: self.segmentation,
+            rate_limit: self.rate_limit,
             lost,
             done,
             next_sequence,
@@ -612,13 +616,21 @@ impl Sender {
 
     /// The rate that the link is believed to have.
     pub fn rate(&self) -> Option<Rate> {
-        self.controller.bandwidth().or(self.last_rate)
+        self.controller.bandwidth().or(self.last_rate).map(|rate| self.limited(rate))
+    }
+
+    /// The rate at which datagrams leave; `None`: at any.
+    pub fn pacing_rate(&self) -> Option<Rate> {
+        self.controller.pacing_rate(&self.rtt).map(|rate| self.limited(rate)).or(self.rate_limit)
+    }
+
+    fn limited(&self, rate: Rate) -> Rate {
+        self.rate_limit.map_or(rate, |limit| rate.min(limit))
     }
 
     /// The rate that the link will show if it is used: more than what it has shown while that grows.
     pub fn prospect(&self) -> Option<Rate> {
-        let growing =
-            if self.controller.is_searching() { self.controller.pacing_rate(&self.rtt) } else { None };
+        let growing = if self.controller.is_searching() { self.pacing_rate() } else { None };
         growing.or_else(|| self.rate())
     }
 

@@ -41,6 +41,8 @@ fn link_config() -> LinkConfig {
         metric: None,
         gso: true,
         keep_alive: None,
+        rate_limit: None,
+        meter: None,
     }
 }
 

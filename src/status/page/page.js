@@ -15,23 +15,18 @@ function read() {
   return { uptime: Number(live.dataset.uptime), at: Date.now(), counts };
 }
 
-// What crossed each link since the last look; a portal or link that began anew has no rate yet.
+// What crossed the interface and each link since the last look; a portal or link that began anew has no rate yet.
 function remember() {
   const now = read();
   const seconds = last ? now.uptime - last.uptime : 0;
   if (seconds === 0 && last) return;
   if (seconds < 0) histories.clear();
-  const total = { at: now.at, sent: 0, received: 0 };
   for (const [key, counts] of now.counts) {
     const before = seconds > 0 && last.counts.get(key);
     if (!before || counts.sent < before.sent || counts.received < before.received) continue;
     const rate = name => (counts[name] - before[name]) * 8 / seconds;
-    const sample = { at: now.at, sent: rate('sent'), received: rate('received') };
-    total.sent += sample.sent;
-    total.received += sample.received;
-    push(key, sample, now.at);
+    push(key, { at: now.at, sent: rate('sent'), received: rate('received') }, now.at);
   }
-  if (seconds > 0) push('total', total, now.at);
   last = now;
 }
 

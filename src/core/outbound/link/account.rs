@@ -1,9 +1,35 @@
 //! What a link did, for `show`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::State;
 use crate::core::recent;
+
+/// Counts the bytes on the wire, both directions, of all links that share it. Clones are the same meter.
+#[derive(Clone, Debug, Default)]
+pub struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    /// Bytes since it was made.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Adds bytes that were sent or received.
+    pub fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl PartialEq for Meter {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Meter {}
 
 /// Sums since the link was added, and of the last seconds.
 #[derive(Debug, Default)]
@@ -12,6 +38,10 @@ pub struct Account {
     pub sent: recent::Bytes,
     /// Datagrams with data that were received lately.
     pub received: recent::Bytes,
+    /// Datagrams of all kinds that were sent, with the headers around them.
+    pub wire_sent: recent::Volume,
+    /// The same of those received that were authentic.
+    pub wire_received: recent::Volume,
     /// Packets sent over it again that had been lost, or that a failed link had in flight.
     pub repairs_sent: u64,
     /// Packets sent over it, and then again over any link.
