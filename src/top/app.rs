@@ -266,7 +266,8 @@ pub(super) mod tests {
             ..Snapshot::default()
         };
         let text = "link 3 sat: down, carrier lost on wwan0; 312 packets sent again elsewhere".to_owned();
-        let event = Event { number: 1, text, ..Event::default() };
+        // In the future, which is shown as now.
+        let event = Event { number: 1, unix_ms: u64::MAX, text, ..Event::default() };
         Sample { snapshot, events: if second == 1 { vec![event] } else { Vec::new() } }
     }
 
