@@ -315,7 +315,7 @@ mod tests {
             "# HELP netcombiner_link_sent_bytes_total Bytes sent on the wire, with IP and UDP or TCP headers.",
             "# TYPE netcombiner_link_sent_bytes_total counter",
             "netcombiner_link_sent_bytes_total{interface=\"nc0\",link=\"dsl\",number=\"1\"} 1200000",
-            "netcombiner_link_rtt_seconds{interface=\"nc0\",link=\"dsl\",number=\"1\"} 0.0231",
+            "netcombiner_link_min_rtt_seconds{interface=\"nc0\",link=\"dsl\",number=\"1\"} 0.02",
             "netcombiner_link_capacity_bytes_per_second{interface=\"nc0\",link=\"dsl\",number=\"1\"} 1812500",
             "netcombiner_link_state{interface=\"nc0\",link=\"lte\",number=\"2\",state=\"down\"} 1",
             "netcombiner_link_state{interface=\"nc0\",link=\"lte\",number=\"2\",state=\"up\"} 0",
