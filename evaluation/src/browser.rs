@@ -16,7 +16,7 @@ use crate::process::Started;
 use crate::wait::until;
 
 /// Where the driver listens, in the namespace.
-const DRIVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9515);
+pub(crate) const DRIVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9515);
 
 /// How long driver and browser may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);

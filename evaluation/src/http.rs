@@ -33,17 +33,34 @@ pub fn ask(
     Ok(body.to_owned())
 }
 
-/// By HTTP/1.0, so that nobody answers in chunks. The length tells the end to servers that keep connections anyway.
+/// Reads as much as the head promises, since some servers keep the connection whatever they are told.
 fn exchange(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<String> {
+    // By 1.0 nobody answers in chunks; a browser's driver knows 1.1 alone, and sends none.
+    let version = if address == crate::browser::DRIVER { "1.1" } else { "1.0" };
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/{version}\r\nHost: {address}\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n"
     );
     stream.write_all((head + body).as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    let mut answer = Vec::new();
+    let mut part = [0; 65_536];
+    while !is_whole(&answer) {
+        match stream.read(&mut part)? {
+            0 => break,
+            count => answer.extend_from_slice(&part[..count]),
+        }
+    }
+    Ok(String::from_utf8(answer)?)
+}
+
+/// Whether an answer has the length that it says.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= end + 4 + length)
 }
