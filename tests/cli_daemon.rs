@@ -16,7 +16,7 @@ use std::time::Duration;
 use netcombiner::config::InterfaceName;
 use netcombiner::control::{self, Handler, Listener};
 use netcombiner::core::snapshot::Snapshot;
-use netcombiner::journal::Journal;
+use netcombiner::journal::{Event, Journal, Kind, Level, Notice};
 use netcombiner::process::daemon::{Daemonised, Readiness, daemonise};
 use netcombiner::process::lock::{self, Lock};
 use netcombiner::process::run_dir::RunDir;
@@ -26,7 +26,6 @@ use nix::unistd::{Pid, getsid};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tracing::Level;
 
 const ROLE: &str = "NETCOMBINER_TEST_ROLE";
 const RUN_DIR: &str = "NETCOMBINER_TEST_RUN_DIR";
@@ -88,12 +87,24 @@ fn started_once_asked_and_stopped(dir: &Path) {
 
     let (code, text) = netcombiner(&["show"], dir);
     assert_eq!(code, 0);
-    assert!(text.starts_with("interface: nc0\n"), "{text}");
+    assert_eq!(text, "nc0: not connected, waiting for the other portal\n");
+    let (_, text) = netcombiner(&["show", "--details"], dir);
+    assert!(text.contains("\n\ninterface: nc0\n"), "{text}");
     let (_, json) = netcombiner(&["show", "nc0", "--json"], dir);
     assert_eq!(serde_json::from_str::<Snapshot>(&json).expect("JSON"), snapshot());
 
     let refused = "netcombiner: nc0:1: no\nnetcombiner: nc0:2: never\n".to_owned();
+    assert_eq!(netcombiner(&["events", "nc0"], dir), (0, String::new()));
     assert_eq!(netcombiner(&["reload", "nc0"], dir), (1, refused));
+    let (code, events) = netcombiner(&["events", "nc0"], dir);
+    assert!(code == 0 && events.ends_with(" refused\n"), "{events}");
+    let (_, json) = netcombiner(&["events", "nc0", "--json", "--since", "1"], dir);
+    let event: Event = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((event.number, event.text.as_str()), (1, "refused"));
+
+    assert_eq!(netcombiner(&["link", "nc0", "lte", "rate-limit", "20", "Mbit/s"], dir), (0, String::new()));
+    let unknown = "netcombiner: nc0: link lte: up, down, metric N or rate-limit R\n".to_owned();
+    assert_eq!(netcombiner(&["link", "nc0", "lte", "sideways"], dir), (1, unknown));
 
     assert_eq!(netcombiner(&["down", "nc0"], dir), (0, String::new()));
     assert!(!pid_file.exists());
@@ -172,7 +183,7 @@ fn play(role: &str) -> ! {
 }
 
 fn log() {
-    logging::init(&nc0(), Level::INFO, false).expect("the first log");
+    logging::init(&nc0(), tracing::Level::INFO, false).expect("the first log");
     tracing::info!(target: "netcombiner::core", "ours");
     tracing::debug!(target: "netcombiner::core", "too small");
     tracing::info!(target: "netlink", "too small");
@@ -228,6 +239,7 @@ impl Handler for Portal {
     }
 
     async fn reload(&self) -> Result<(), String> {
+        self.journal.tell(Notice::new(Level::Error, Kind::Configuration, "refused"));
         Err("nc0:1: no\nnc0:2: never".into())
     }
 

@@ -170,6 +170,96 @@ fn show_explains_how_late_links_are_and_why_one_carries_nothing() {
 }
 
 #[test]
+fn links_are_changed_while_they_run_and_events_tell_of_it() {
+    if !may_build_labs("changes of links") {
+        return;
+    }
+    let lab = two_links();
+    let mut pair = Pair::start_connected(&lab, &PairOptions::default()).unwrap();
+    pair.wait_all_up(LONG).unwrap();
+    let traffic = Traffic::start(&lab, Family::V4).unwrap();
+    traffic.run_until(Duration::from_secs(1));
+    let portal = pair.local().unwrap();
+    portal.change_link("link1", &["down"]).unwrap();
+    portal.wait_reason("link1", "taken down by command", SHORT).unwrap();
+    pair.remote().unwrap().wait_logged(SHORT, &[": suspect, the other portal has lost it"]).unwrap();
+    let portal = pair.local().unwrap();
+    let shown = portal.show_summary().unwrap();
+    assert!(shown.starts_with("nc0: connected, 1 of 2 links carries, "), "{shown}");
+    assert!(shown.contains("changed: down, the file says up\n"), "{shown}");
+    portal.change_link("link0", &["metric", "10"]).unwrap();
+    portal.change_link("link0", &["rate-limit", "4", "Mbit/s"]).unwrap();
+    portal.change_link("link1", &["up"]).unwrap();
+    portal.wait_state("link1", "up", SHORT).unwrap();
+    portal.wait_reason("link0", "metric 10 behind metric 0", SHORT).unwrap();
+    let refusal = portal.change_link("link7", &["up"]).unwrap_err();
+    assert!(
+        format!("{refusal:#}").contains("there is no link link7; the links are link0, link1"),
+        "{refusal:#}"
+    );
+
+    // A reload goes by the file again, and disturbs nothing.
+    let since = |name: &str| {
+        let uptime = portal.show().unwrap()["uptime_seconds"].as_f64().unwrap();
+        uptime - portal.link(name).unwrap()["since_seconds"].as_f64().unwrap()
+    };
+    let begun = since("link0");
+    let config = fs::read_to_string(portal.directory().join("nc0.conf")).unwrap();
+    portal.reload(&config).unwrap();
+    portal.wait_logged(SHORT, &["configuration read again"]).unwrap();
+    let link = portal.link("link0").unwrap();
+    assert_eq!((&link["metric"], &link["changed"]), (&0.into(), &serde_json::json!([])), "{link}");
+    assert!(link["rate_limit_bps"].is_null() && (since("link0") - begun).abs() < 0.5, "{link}");
+
+    let events = portal.events().unwrap();
+    let mut lines = events.lines();
+    for words in [
+        "session with the other portal established",
+        "link 2 link1: down, taken down by command",
+        "link link0: metric 10, by command",
+        "link link0: rate-limit 4 Mbit/s, by command",
+        "link 2 link1: up",
+        "configuration read again",
+    ] {
+        assert!(lines.any(|line| line.contains(words)), "{words}, in this order:\n{events}");
+    }
+    let log = portal.log();
+    assert!(events.lines().all(|line| log.contains(&line[20..])), "the log lacks some of\n{events}");
+    traffic.run_until(Duration::from_secs(1));
+    drop(traffic);
+    pair.stop().unwrap();
+}
+
+#[test]
+fn a_link_whose_quota_is_used_up_is_spared_also_after_a_restart() {
+    if !may_build_labs("data caps") {
+        return;
+    }
+    let lab = two_links();
+    let link_lines = vec![(1, "Quota = 2 MB\nQuotaAction = off".to_owned())];
+    let options = PairOptions { link_lines, ..PairOptions::default() };
+    let mut pair = Pair::start_connected(&lab, &options).unwrap();
+    let traffic = Traffic::start(&lab, Family::V4).unwrap();
+    pair.local().unwrap().wait_reason("link1", "its Quota is nearly used up", LONG).unwrap();
+    let events = pair.local().unwrap().events().unwrap();
+    assert!(events.contains(" % of its 2 MB used: closed until "), "{events}");
+    drop(traffic);
+    let used = |portal: &Portal| portal.link("link1").unwrap()["quota"]["used_bytes"].as_u64().unwrap();
+    let before = used(pair.local().unwrap());
+    assert!((1_900_000..20_000_000).contains(&before), "{before} bytes");
+    pair.take_local().unwrap().stop().unwrap();
+    pair.start_local().unwrap();
+    pair.wait_connected(LONG).unwrap();
+    let portal = pair.local().unwrap();
+    portal.wait_reason("link1", "its Quota is nearly used up", SHORT).unwrap();
+    let after = used(portal);
+    assert!((before..before + 100_000).contains(&after), "{before} bytes, then {after}");
+    let shown = portal.show_summary().unwrap();
+    assert!(shown.contains("quota: ") && shown.contains(" of 2.00 MB used since "), "{shown}");
+    pair.stop().unwrap();
+}
+
+#[test]
 fn sigterm_leaves_nothing() {
     if !may_build_labs("SIGTERM") {
         return;

@@ -24,6 +24,10 @@ pub(super) struct Args {
 }
 
 /// Where state is kept unless the command line says otherwise.
+#[cfg(target_os = "freebsd")]
+const STATE_DIR: &str = "/var/db/netcombiner";
+/// Where state is kept unless the command line says otherwise.
+#[cfg(not(target_os = "freebsd"))]
 const STATE_DIR: &str = "/var/lib/netcombiner";
 
 const EXAMPLES: &str = "\

@@ -53,7 +53,7 @@ fn page(events: &[Event], json: bool) -> Result<String, Failure> {
     if !json {
         return Ok(events.iter().map(control::event_line).collect());
     }
-    let lines: Result<Vec<String>, _> = events.iter().map(|event| serde_json::to_string(event)).collect();
+    let lines: Result<Vec<String>, _> = events.iter().map(serde_json::to_string).collect();
     let lines = lines.map_err(|error| Failure::new(format!("cannot print JSON: {error}")))?;
     Ok(lines.iter().map(|line| format!("{line}\n")).collect())
 }

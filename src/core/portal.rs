@@ -816,12 +816,17 @@ impl Portal {
         };
         drop(room);
         self.outbound().snapshot(now, &mut snapshot);
-        let delivered = &self.delivery().delivered;
-        snapshot.traffic.received_packets = delivered.packets();
-        snapshot.traffic.received_bytes = delivered.bytes();
-        snapshot.traffic.receive_rate_bps = delivered.rate(now).bits_per_second();
         self.inbound().snapshot(now, &mut snapshot);
+        self.describe_delivered(now, &mut snapshot.traffic);
         snapshot
+    }
+
+    /// Holds no other lock: who delivers takes this one while it holds that of the receiving half.
+    fn describe_delivered(&self, now: Instant, into: &mut snapshot::Traffic) {
+        let counter = self.delivery();
+        into.received_packets = counter.delivered.packets();
+        into.received_bytes = counter.delivered.bytes();
+        into.receive_rate_bps = counter.delivered.rate(now).bits_per_second();
     }
 
     /// The last step of a call: who has something to send, and is there news?

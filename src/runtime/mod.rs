@@ -144,7 +144,8 @@ impl Runtime {
                     None => return RuntimeError("the data path ended".to_owned()),
                 },
                 _ = read.tick(), if self.has_caps() => {
-                    lock(&self.caps).tend(&mut lock(&self.kept), &self.journal);
+                    let mut kept = lock(&self.kept);
+                    lock(&self.caps).tend(&mut kept, &self.journal);
                 }
                 _ = tidy.tick() => self.engine.portal.forget_links(clock::now()),
             }

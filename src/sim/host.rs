@@ -15,7 +15,7 @@ use crate::core::outbound::{Event, LinkConfig, Policy, Train};
 use crate::core::packet::Packet;
 use crate::core::portal::{Arrival, Entropy, Portal, PortalConfig, Sink};
 use crate::core::session::protection::Manner;
-use crate::core::units::{Instant, LinkId, MAX_LINKS};
+use crate::core::units::{Instant, LinkId, MAX_LINKS, Rate};
 
 /// Packets that wait in the kernel before the interface (as the runtime asks for).
 const TUN_QUEUE: usize = 4_096;
@@ -204,17 +204,7 @@ impl Host {
             policy: setup.policy,
         };
         let portal = Portal::new(local, &config, entropy);
-        let link = |i: usize| LinkConfig {
-            name: format!("peer{}", i + 1),
-            section: i + 1,
-            method: "udp",
-            algorithm: setup.algorithm,
-            metric: setup.metrics.get(i).or(setup.metrics.last()).copied(),
-            keep_alive: setup.keep_alive,
-            gso: setup.gso,
-            rate_limit: None,
-            meter: None,
-        };
+        let link = |i: usize| Self::link_config(setup, i);
         if end == End::Remote && listens {
             // Told for IPv6, whose header is 20 bytes longer; these paths speak IPv4.
             portal.listen(LISTENER, link(0), setup.max_datagram - 20);
@@ -226,6 +216,26 @@ impl Host {
             }
         }
         portal
+    }
+
+    fn link_config(setup: &HostSetup, i: usize) -> LinkConfig {
+        LinkConfig {
+            name: format!("peer{}", i + 1),
+            section: i + 1,
+            method: "udp",
+            algorithm: setup.algorithm,
+            metric: setup.metrics.get(i).or(setup.metrics.last()).copied(),
+            keep_alive: setup.keep_alive,
+            gso: setup.gso,
+            rate_limit: None,
+            meter: None,
+        }
+    }
+
+    /// The user gives a link another metric and rate limit. Gives the links that are ready.
+    pub fn configure(&mut self, now: Instant, link: usize, metric: u8, rate_limit: Option<Rate>) -> u16 {
+        let config = LinkConfig { metric: Some(metric), rate_limit, ..Self::link_config(&self.setup, link) };
+        self.portal.configure(self.local(now), &config)
     }
 
     /// Opens a link over the path of the same number.

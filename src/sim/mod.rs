@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crate::core::portal::Sink;
 use crate::core::snapshot::Snapshot;
-use crate::core::units::Instant;
+use crate::core::units::{Instant, Rate};
 use adversary::{Adversary, Attack};
 use host::{Host, HostSetup};
 use net::{Event, Net};
@@ -207,6 +207,12 @@ impl World {
     pub fn plug(&mut self, end: End, path: usize) {
         self.cut(path, false);
         let ready = self.hosts[end as usize].plug(self.now, &self.net, path);
+        self.serve(end, ready);
+    }
+
+    /// The user gives a link of `end`, which opens its links, another metric and rate limit.
+    pub fn configure(&mut self, end: End, link: usize, metric: u8, rate_limit: Option<Rate>) {
+        let ready = self.hosts[end as usize].configure(self.now, link, metric, rate_limit);
         self.serve(end, ready);
     }
 

@@ -12,6 +12,7 @@ use super::wire::{Conditions, OUTER_HEADERS};
 use super::{End, Setup, World};
 use crate::core::outbound::Event;
 use crate::core::session::protection::Manner;
+use crate::core::units::Rate;
 use crate::core::wire::HEADER_LEN;
 
 /// How long portals may take to find each other and open all links, see [`Step::Start`].
@@ -46,6 +47,8 @@ pub enum Step {
     Plug(End, usize),
     /// The NAT of a path forgets its mapping.
     Rebind(usize),
+    /// The user gives a link of an end that opens its links a metric and a rate limit in Mbit/s.
+    Configure(End, usize, u8, Option<f64>),
     /// A portal dies and another begins.
     Restart(End),
     /// A machine sleeps.
@@ -126,6 +129,12 @@ pub enum Measure {
     SentShare(End, usize),
     /// The same of what it received.
     ReceivedShare(End, usize),
+    /// What a link sent on the wire lately, as `show` has it, Mbit/s with all headers.
+    SendRate(End, usize),
+    /// The same of what was received.
+    ReceiveRate(End, usize),
+    /// What was delivered to an end's hosts lately, as `show` has it, Mbit/s.
+    TrafficRate(End),
     /// How much later than over the earliest link datagrams arrive at an end over this one, ms.
     DelayDifference(End, usize),
     /// MTU of an end's interface.
@@ -215,6 +224,10 @@ impl World {
             Step::Unplug(end, path) => self.unplug(*end, *path),
             Step::Plug(end, path) => self.plug(*end, *path),
             Step::Rebind(path) => self.net.rebind(*path),
+            Step::Configure(end, link, metric, mbit) => {
+                let rate = mbit.map(|mbit| Rate::from_bytes_per_second((mbit * 125_000.0) as u64));
+                self.configure(*end, *link, *metric, rate);
+            }
             Step::Restart(end) => self.restart(*end),
             Step::Suspend(end, time) => self.suspend(*end, *time),
             Step::ShiftClock(end, seconds) => self.hosts[*end as usize].shift_wall(*seconds),
@@ -321,6 +334,9 @@ impl World {
             Measure::DelayDifference(end, link) => {
                 self.snapshot(end).links[link].delay_difference_ms.unwrap_or(f64::NAN)
             }
+            Measure::SendRate(end, link) => self.snapshot(end).links[link].send_rate_bps / 1e6,
+            Measure::ReceiveRate(end, link) => self.snapshot(end).links[link].receive_rate_bps / 1e6,
+            Measure::TrafficRate(end) => self.snapshot(end).traffic.receive_rate_bps / 1e6,
             Measure::Mtu(end) => self.hosts[end as usize].portal.mtu().into(),
             Measure::MtuChanges(end) => {
                 let events = self.hosts[end as usize].events.iter();

@@ -77,6 +77,7 @@ impl Portal {
         let mut command = namespace.quiet_command(binary);
         command.args([interface, "--foreground", "--log-level", "info"]);
         command.arg("--config").arg(&config_path).arg("--run-dir").arg(&run_dir);
+        command.arg("--state-dir").arg(run_dir.join("state"));
         command.stdout(Stdio::from(stderr.try_clone()?)).stderr(Stdio::from(stderr));
         let child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
         let mut portal = Self {
@@ -184,9 +185,24 @@ impl Portal {
         serde_json::from_str(&text).with_context(|| format!("{}: not JSON: {text}", self.name()))
     }
 
-    /// The same for people: `netcombiner show IF`.
+    /// The same for people: `netcombiner show IF --details`.
     pub fn show_text(&self) -> Result<String> {
+        self.ask(&["show", &self.interface, "--details"])
+    }
+
+    /// The page for people who only look: `netcombiner show IF`.
+    pub fn show_summary(&self) -> Result<String> {
         self.ask(&["show", &self.interface])
+    }
+
+    /// What happened in it: `netcombiner events IF`.
+    pub fn events(&self) -> Result<String> {
+        self.ask(&["events", &self.interface])
+    }
+
+    /// Changes a link: `netcombiner link IF NAME CHANGE`.
+    pub fn change_link(&self, name: &str, change: &[&str]) -> Result<()> {
+        self.ask(&[&["link", &self.interface, name], change].concat()).map(|_| ())
     }
 
     fn ask(&self, arguments: &[&str]) -> Result<String> {
