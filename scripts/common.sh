@@ -34,6 +34,26 @@ need_commands() {
     }
 }
 
+# unpack_commands COMMAND:PACKAGE…: as need_commands, but unpacks the packages below target/tools, where they are found
+# by PATH, and installs nothing: for what would bring a service with it. The package alone must do.
+unpack_commands() {
+    tools=$(realpath -m "${CARGO_TARGET_DIR:-target}")/tools
+    PATH="$PATH:$tools/usr/bin"
+    for pair in "$@"; do
+        command -v "${pair%%:*}" >/dev/null 2>&1 && continue
+        command -v apt-get >/dev/null 2>&1 || return 0
+        echo "      unpack ${pair#*:} in $tools"
+        mkdir -p "$tools"
+        (
+            cd "$tools" || exit 1
+            apt-get download -qq "${pair#*:}" >/dev/null 2>&1 || {
+                apt-get update -qq && apt-get download -qq "${pair#*:}" >/dev/null 2>&1
+            } || exit 1
+            dpkg -x "${pair#*:}"_*.deb . && rm "${pair#*:}"_*.deb
+        ) || echo "      ${pair#*:} cannot be had: the tests that need it are skipped"
+    done
+}
+
 # Finds cargo, and refuses one that is too old for this source.
 need_cargo() {
     [ -d "$HOME/.cargo/bin" ] && PATH="$PATH:$HOME/.cargo/bin"

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use nix::net::if_::if_nametoindex;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::cli::{Up, UpResult};
-use crate::config::{Config, InterfaceName, LinkChange};
+use crate::config::{Config, InterfaceName, LinkChange, Status};
 use crate::control::{self, Handler, Listener};
 use crate::core::snapshot::Snapshot;
 use crate::journal::{Journal, Kind, Level, Notice};
@@ -18,6 +18,7 @@ use crate::process::hooks::{self, Phase};
 use crate::process::lock::Lock;
 use crate::process::{logging, service};
 use crate::runtime::Runtime;
+use crate::status;
 
 /// Longest wait for the interface's end; it takes the kernel some 20 ms.
 const GONE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -83,9 +84,11 @@ async fn live(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let journal = Arc::new(Journal::default());
+    let (status, wanted) = watch::channel(config.host.status.clone());
     let (runtime, mut notices) = Runtime::start(interface, config, state_dir, Arc::clone(&journal)).await?;
     let stop = Notify::new();
-    let portal = Arc::new(LivePortal { runtime, journal, config_path, interface: interface.clone(), stop });
+    let portal =
+        Arc::new(LivePortal { runtime, journal, config_path, interface: interface.clone(), status, stop });
     let result = async {
         hooks::run(Phase::PostUp, &hooks.post_up, interface)?;
         if let Some(readiness) = readiness.take() {
@@ -93,11 +96,13 @@ async fn live(
         }
         tracing::info!("interface {interface} is up");
         let serving = control::serve(socket, Arc::clone(&portal), std::future::pending());
-        tokio::pin!(serving);
+        let reading = status::serve(wanted, Arc::clone(&portal));
+        tokio::pin!(serving, reading);
         loop {
             tokio::select! {
                 error = portal.runtime.run(&mut notices) => return Err(error.into()),
                 served = &mut serving => served?,
+                never = &mut reading => match never {},
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 () = portal.stop.notified() => break,
@@ -138,7 +143,20 @@ struct LivePortal {
     journal: Arc<Journal>,
     config_path: PathBuf,
     interface: InterfaceName,
+    /// Where the status page is served.
+    status: watch::Sender<Option<Status>>,
     stop: Notify,
+}
+
+impl LivePortal {
+    /// Moves the status page; one that stays where it is goes on undisturbed.
+    fn show_status_at(&self, status: Option<Status>) {
+        self.status.send_if_modified(|current| {
+            let changed = *current != status;
+            *current = status;
+            changed
+        });
+    }
 }
 
 impl Handler for LivePortal {
@@ -154,7 +172,12 @@ impl Handler for LivePortal {
                 for warning in &warnings {
                     tracing::warn!("{warning}");
                 }
-                self.runtime.apply(config).map_err(|error| error.to_string())
+                let status = config.host.status.clone();
+                let applied = self.runtime.apply(config).map_err(|error| error.to_string());
+                if applied.is_ok() {
+                    self.show_status_at(status);
+                }
+                applied
             }
         };
         let tell = |level, text: &str| self.journal.tell(Notice::new(level, Kind::Configuration, text));

@@ -12,3 +12,5 @@ pub mod process;
 pub mod quota;
 pub mod runtime;
 pub mod sim;
+pub mod status;
+pub mod top;

@@ -9,7 +9,7 @@ fn pairs() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config-examples");
     let entries = fs::read_dir(root).expect("the examples");
     let paths = entries.map(|entry| entry.expect("readable").path());
-    paths.filter(|path| path.is_dir()).collect()
+    paths.filter(|path| path.join("local").is_dir()).collect()
 }
 
 fn load(pair: &Path, side: &str) -> Config {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Rooms, and what each may import of ours.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("calendar", &["calendar"]),
-    ("cli", &["cli", "config", "control", "process", "journal", "core::snapshot"]),
+    ("cli", &["cli", "config", "control", "process", "journal", "top", "core::snapshot"]),
     ("config", &["config"]),
     ("control", &["control", "calendar", "journal", "core::snapshot"]),
     ("core", &["core"]),
@@ -15,6 +15,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("quota", &["quota", "calendar"]),
     ("runtime", &["runtime", "calendar", "config", "journal", "quota", "core"]),
     ("sim", &["sim", "core"]),
+    ("status", &["status", "calendar", "config", "control", "journal", "core::snapshot"]),
+    ("top", &["top", "control", "journal", "core::snapshot"]),
 ];
 
 /// Modules of `core` that everything there stands on.

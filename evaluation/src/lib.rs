@@ -17,9 +17,11 @@
 #![deny(unsafe_code)]
 
 pub mod adversary;
+pub mod browser;
 pub mod check;
 pub mod datagrams;
 pub mod failover;
+pub mod http;
 pub mod iperf;
 pub mod lab;
 pub mod link;

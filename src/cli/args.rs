@@ -106,6 +106,24 @@ Examples:
         #[command(flatten)]
         run: RunArgs,
     },
+    /// Watch a portal and its links live, with graphs of the last minutes
+    #[command(after_help = "\
+Examples:
+  netcombiner top nc0
+  netcombiner top nc0 --json | jq --unbuffered .rates.sent_bps
+
+Keys: q quits, space pauses, u changes units, s sorts the links, ? explains the columns. A portal that is restarted is
+shown again as soon as it answers.")]
+    Top {
+        /// Interface
+        interface: InterfaceName,
+        /// Print a line of JSON a second: the object of `show --json` as `snapshot`, `rates` since the line before, and
+        /// new `events`; or an `error` while the portal does not answer
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        run: RunArgs,
+    },
     /// Tell what happened in a portal since its start, the last thousand events
     #[command(after_help = "\
 Examples:

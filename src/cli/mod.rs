@@ -8,6 +8,7 @@ mod ask;
 mod events;
 mod failure;
 mod genkey;
+mod top;
 mod up;
 
 use std::ffi::OsString;
@@ -50,6 +51,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
             events::run(&run, &interface, &Wanted { since, follow, json })
         }
         Some(Command::Link { interface, name, change, run }) => ask::link(&run, &interface, &name, &change),
+        Some(Command::Top { interface, json, run }) => top::run(&run, &interface, json),
         Some(Command::Reload { interface, run }) => ask::reload(&run, &interface),
         Some(Command::Down { interface, run }) => ask::down(&run, &interface),
     };

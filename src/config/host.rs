@@ -1,8 +1,12 @@
 //! The `[Host]` section.
 
 use std::path::Path;
+use std::str::FromStr;
 
+use super::diagnostic::Report;
 use super::fields::{Field, Fields};
+use super::status::{self, Password, Status};
+use super::text::Entry;
 use super::value::{self, MIN_IPV6_MTU};
 use super::{Cidr, Hooks, Host, Key, MetricMode, Mtu, Protection, Redundancy, load};
 
@@ -16,6 +20,9 @@ pub(super) const KEYS: &[&str] = &[
     "MetricMode",
     "Redundancy",
     "Offload",
+    "Status",
+    "StatusPassword",
+    "StatusPasswordFile",
     "PreUp",
     "PostUp",
     "PreDown",
@@ -40,6 +47,7 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
     let metric_mode = fields.parsed("MetricMode", |text| text.parse::<MetricMode>());
     let redundancy = fields.parsed("Redundancy", |text| text.parse::<Redundancy>());
     let offload = fields.parsed("Offload", |text| value::choice(text, &[("auto", true), ("off", false)]));
+    let status = status(fields, base_dir);
     let commands = |key| fields.all(key).map(|entry| entry.value.clone()).collect();
     Some(Host {
         hooks: Hooks {
@@ -55,27 +63,52 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
         metric_mode: metric_mode.value().unwrap_or_default(),
         redundancy: redundancy.value().unwrap_or_default(),
         offload: offload.value().unwrap_or(true),
+        status,
     })
 }
 
 /// The key, from the file itself or from the one that `KeyFile` names.
 fn key(fields: &mut Fields, base_dir: &Path) -> Field<Key> {
-    let (inline, file) = (fields.one("Key"), fields.one("KeyFile"));
+    secret(fields, base_dir, ["Key", "KeyFile"], load::key_file)
+}
+
+/// Where the status page is served. An address that others can reach needs a password.
+fn status(fields: &mut Fields, base_dir: &Path) -> Option<Status> {
+    let names = ["StatusPassword", "StatusPasswordFile"];
+    let password = secret::<Password>(fields, base_dir, names, load::password_file);
+    let Field::Given(Some(address), line) = fields.parsed("Status", status::address) else {
+        return None;
+    };
+    if matches!(password, Field::Absent) && !address.ip().is_loopback() {
+        let fault =
+            format!("refused: others can reach {address}; it needs StatusPassword or StatusPasswordFile");
+        fields.error(line, "Status", &fault);
+        return None;
+    }
+    Some(Status { address, password: password.value() })
+}
+
+/// A value that nobody else should see: from the configuration itself, or from the file that the second of the two
+/// keys names, as `read` gives it. It is never repeated in an error.
+fn secret<T: FromStr<Err = String>>(
+    fields: &mut Fields,
+    base_dir: &Path,
+    [inline_name, file_name]: [&'static str; 2],
+    read: fn(&Path, &Entry, &mut Report) -> Result<T, String>,
+) -> Field<T> {
+    let (inline, file) = (fields.one(inline_name), fields.one(file_name));
     let (name, entry, parsed) = match (inline, file) {
         (None, None) => return Field::Absent,
         (Some(inline), Some(file)) => {
-            let fault = format!("refused: Key stands on line {}; keep one", inline.line);
-            fields.error(file.line, "KeyFile", &fault);
+            let fault = format!("refused: {inline_name} stands on line {}; keep one", inline.line);
+            fields.error(file.line, file_name, &fault);
             return Field::Invalid;
         }
-        (Some(entry), None) => ("Key", entry, entry.value.parse::<Key>()),
-        (None, Some(entry)) => {
-            let read = load::key_file(base_dir, entry, fields.report);
-            ("KeyFile", entry, read)
-        }
+        (Some(entry), None) => (inline_name, entry, entry.value.parse::<T>()),
+        (None, Some(entry)) => (file_name, entry, read(base_dir, entry, fields.report)),
     };
     match parsed {
-        Ok(key) => Field::Given(key, entry.line),
+        Ok(value) => Field::Given(value, entry.line),
         Err(fault) => {
             fields.error(entry.line, name, &format!("invalid: {fault}"));
             Field::Invalid

@@ -4,18 +4,19 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
 use super::diagnostic::Report;
 use super::fields::Fields;
 use super::text::{self, Entry, Section};
-use super::{Config, Errors, InterfaceName, Key, MAX_PEERS, Warning, check, host, peer};
+use super::{Config, Errors, InterfaceName, Key, MAX_PEERS, Password, Warning, check, host, peer};
 
 /// Most bytes of a configuration file: 16 links with every key need four thousand.
 const MAX_CONFIG_LEN: u64 = 1 << 18;
 
-/// Most bytes of a key file: a key needs 45.
+/// Most bytes of the file of a key, which needs 45, or of a password, which needs at most 129.
 const MAX_KEY_FILE_LEN: u64 = 1 << 10;
 
 impl Config {
@@ -128,9 +129,22 @@ pub(super) fn key_file(base_dir: &Path, entry: &Entry, report: &mut Report) -> R
     if entry.value.parse::<Key>().is_ok() {
         return Err("the path of a file; given a key, which belongs to Key".to_owned());
     }
+    secret_file(base_dir, entry, report)
+}
+
+/// The password in the file that `entry` names, or what is wrong with it.
+pub(super) fn password_file(base_dir: &Path, entry: &Entry, report: &mut Report) -> Result<Password, String> {
+    secret_file(base_dir, entry, report)
+}
+
+fn secret_file<T: FromStr<Err = String>>(
+    base_dir: &Path,
+    entry: &Entry,
+    report: &mut Report,
+) -> Result<T, String> {
     let path = base_dir.join(&entry.value);
     let text = read_private(&path, MAX_KEY_FILE_LEN, Some(entry.line), report)?;
-    text.trim().parse::<Key>().map_err(|fault| format!("{} must hold {fault}", path.display()))
+    text.trim().parse::<T>().map_err(|fault| format!("{} must hold {fault}", path.display()))
 }
 
 /// The text of a file that should be its owner's alone; if it is not, that is worth a warning.

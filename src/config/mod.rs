@@ -17,6 +17,7 @@ mod host;
 mod key;
 mod load;
 mod peer;
+mod status;
 mod suggest;
 mod text;
 mod value;
@@ -34,6 +35,7 @@ pub use change::LinkChange;
 pub use diagnostic::{Diagnostic, Errors, Warning};
 pub use endpoint::{Remote, RemoteHost};
 pub use key::Key;
+pub use status::{Password, Status};
 pub use value::{
     Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Protection, QuotaAction, Redundancy,
 };
@@ -69,6 +71,8 @@ pub struct Host {
     pub redundancy: Redundancy,
     /// Packets may cross the interface together, if the system can.
     pub offload: bool,
+    /// Where the status page is served; `None`: nowhere.
+    pub status: Option<Status>,
     /// Commands of the operator.
     pub hooks: Hooks,
 }

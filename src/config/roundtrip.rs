@@ -66,13 +66,26 @@ fn host() -> impl Strategy<Value = Host> {
     let metric_mode = prop_oneof![Just(MetricMode::Backup), Just(MetricMode::Overflow)];
     let redundancy = prop_oneof![Just(Redundancy::Off), Just(Redundancy::Realtime)];
     let choices = (any::<bool>(), metric_mode, redundancy, any::<bool>());
-    let host = (protection(), choices, vec(cidr(), 0..5), mtu, hooks());
-    host.prop_map(|(protection, choices, mut addresses, mtu, hooks)| {
+    let host = (protection(), choices, vec(cidr(), 0..5), mtu, status(), hooks());
+    host.prop_map(|(protection, choices, mut addresses, mtu, status, hooks)| {
         let (compression, metric_mode, redundancy, offload) = choices;
         let mut seen = BTreeSet::new();
         addresses.retain(|cidr| seen.insert(cidr.address()));
-        Host { protection, compression, addresses, mtu, metric_mode, redundancy, offload, hooks }
+        Host { protection, compression, addresses, mtu, metric_mode, redundancy, offload, status, hooks }
     })
+}
+
+fn status() -> impl Strategy<Value = Option<Status>> {
+    // Neither a comment nor its beginning.
+    let password = option::of("[!-~]{8,128}".prop_filter("no comment", |text| !text.starts_with(['#', ';'])));
+    let status = (address(), 1..=u16::MAX, password).prop_map(|(ip, port, password)| {
+        let password = password.map(|text| text.parse().expect("a valid password"));
+        Status { address: (ip, port).into(), password }
+    });
+    option::of(
+        status
+            .prop_filter("guarded", |status| status.password.is_some() || status.address.ip().is_loopback()),
+    )
 }
 
 fn protection() -> impl Strategy<Value = Protection> {
@@ -196,6 +209,12 @@ fn print(config: &Config) -> String {
     line("MetricMode", &host.metric_mode.name());
     line("Redundancy", &host.redundancy.name());
     line("Offload", &if host.offload { "auto" } else { "off" });
+    if let Some(status) = &host.status {
+        line("Status", &status.address);
+        if let Some(password) = &status.password {
+            line("StatusPassword", &password.as_str());
+        }
+    }
     let hooks = &host.hooks;
     let phases = [
         ("PreUp", &hooks.pre_up),

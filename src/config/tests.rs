@@ -444,3 +444,36 @@ fn offloads_are_switched_for_each_udp_link() {
         "nc0:6: Peer[1].Gso refused: it is for UDP links; leave the line out"
     );
 }
+
+#[test]
+fn a_status_page_that_others_can_reach_needs_a_password() {
+    let status = |lines: &str| {
+        let text = format!("[Host]\nKey = {KEY}\n{lines}\n[Peer]\nLocalPort = 9000\n");
+        parse(&text).map(|config| config.host.status)
+    };
+    assert_eq!(status(""), Ok(None));
+    assert_eq!(status("Status = off\nStatusPassword = longenough"), Ok(None));
+    let own = status("Status = [::1]:8475").expect("valid").expect("served");
+    assert_eq!((own.address.to_string().as_str(), own.password), ("[::1]:8475", None));
+    for open in ["0.0.0.0:8475", "[::]:8475", "192.0.2.1:8475"] {
+        let fault = status(&format!("Status = {open}")).expect_err("refused");
+        let told = format!("nc0:3: Host.Status refused: others can reach {open}; it needs StatusPassword");
+        assert!(fault.starts_with(&told), "{fault}");
+        let guarded = status(&format!("Status = {open}\nStatusPassword = longenough")).expect("valid");
+        assert!(guarded.expect("served").password.is_some());
+    }
+    let weak = status("Status = 192.0.2.1:8475\nStatusPassword = hunter2").expect_err("too short");
+    assert!(weak.starts_with("nc0:4: Host.StatusPassword invalid: ") && !weak.contains("hunter2"), "{weak}");
+}
+
+#[test]
+fn the_password_of_the_status_page_may_have_a_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("page"), "correct-horse\n").expect("written");
+    let text = format!(
+        "[Host]\nKey = {KEY}\nStatus = 192.0.2.1:8475\nStatusPasswordFile = page\n[Peer]\nLocalPort = 9000\n"
+    );
+    let (config, _) = Config::parse("nc0", &text, directory.path()).expect("valid");
+    let password = config.host.status.expect("served").password.expect("given");
+    assert_eq!(password.as_str(), "correct-horse");
+}

@@ -23,11 +23,11 @@ mod summary;
 mod table;
 #[cfg(test)]
 mod tests;
-mod units;
+pub mod units;
 
 pub use client::{ClientError, down, events, link, reload, show};
 pub use server::{Handler, Listener, serve};
-pub use summary::{event_line, headline, summary};
+pub use summary::{event_line, headline, quota, reason, summary};
 pub use table::details;
 
 use std::time::Duration;

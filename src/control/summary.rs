@@ -60,7 +60,7 @@ pub fn event_line(event: &Event) -> String {
 }
 
 /// `standby: metric 10 behind metric 0`: what keeps it from carrying more.
-pub(super) fn reason(link: &Link) -> Option<String> {
+pub fn reason(link: &Link) -> Option<String> {
     match (&link.limit, &link.reason) {
         (Some(limit), Some(reason)) => Some(format!("{limit}: {reason}")),
         (limit, reason) => limit.clone().or_else(|| reason.clone()),
@@ -68,7 +68,7 @@ pub(super) fn reason(link: &Link) -> Option<String> {
 }
 
 /// `12.0 GB of 50.0 GB used since 2026-11-01`.
-pub(super) fn quota(link: &Link) -> Option<String> {
+pub fn quota(link: &Link) -> Option<String> {
     let quota = link.quota.as_ref()?;
     let since = quota.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
     Some(format!("{} of {} used{since}", volume(quota.used_bytes), volume(quota.limit_bytes)))

@@ -1,27 +1,32 @@
 //! Numbers as people read them.
 
 /// `85 B`, `1.50 MiB`: three digits that count.
-pub(super) fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     scaled(count as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
 }
 
 /// `85 B`, `12.3 GB`: bytes as those who sell data count them.
-pub(super) fn volume(count: u64) -> String {
+pub fn volume(count: u64) -> String {
     scaled(count as f64, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
 /// `0 bit/s`, `12.3 Mbit/s`.
-pub(super) fn rate(bits_per_second: f64) -> String {
+pub fn rate(bits_per_second: f64) -> String {
     scaled(bits_per_second, 1000.0, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"])
 }
 
+/// `850`, `12.3k`, `94.1M`: for a column whose head has the unit.
+pub fn prefixed(value: f64) -> String {
+    scaled(value, 1000.0, &["", "k", "M", "G", "T"]).replace(' ', "")
+}
+
 /// `0.42 ms`, `23.1 ms`, `1234 ms`.
-pub(super) fn milliseconds(ms: f64) -> String {
+pub fn milliseconds(ms: f64) -> String {
     format!("{} ms", three_digits(ms))
 }
 
 /// The two largest units: `42 s`, `5 min 3 s`, `2 h 13 min`, `3 d 4 h`.
-pub(super) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     // A float beyond the range, or none at all, becomes the nearest whole number or zero.
     let seconds = seconds as u64;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -76,6 +81,7 @@ mod tests {
         assert_eq!(rate(0.0), "0 bit/s");
         assert_eq!(rate(12_340_000.0), "12.3 Mbit/s");
         assert_eq!(rate(1e9), "1.00 Gbit/s");
+        assert_eq!([0.0, 850.0, 94.14e6].map(prefixed), ["0", "850", "94.1M"]);
     }
 
     #[test]

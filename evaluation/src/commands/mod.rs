@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod race;
 mod readme;
+mod screenshots;
 mod shell;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Measure(measure::Arguments),
     /// Measure how fast portals and the other tunnels found here are over a path that holds nothing up.
     Race(race::Arguments),
+    /// Take pictures of the status page on a phone and a desktop; needs chromium and chromedriver.
+    Screenshots(screenshots::Arguments),
     /// Build a lab, say how to enter it, and keep it until Ctrl-C.
     Shell(shell::Arguments),
 }
@@ -54,6 +57,7 @@ impl Command {
             Self::Matrix(arguments) => matrix::run(&arguments),
             Self::Measure(arguments) => measure::run(&arguments),
             Self::Race(arguments) => race::run(&arguments),
+            Self::Screenshots(arguments) => screenshots::run(&arguments),
             Self::Shell(arguments) => shell::run(&arguments),
         }
     }
