@@ -109,6 +109,8 @@ pub struct Peer {
     pub gso: bool,
     /// Datagrams may be taken from the system in runs (UDP GRO), if it can.
     pub gro: bool,
+    /// Its data cost money or are limited: no load test uses it unasked.
+    pub metered: bool,
 }
 
 impl Peer {

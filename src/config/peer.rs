@@ -19,6 +19,7 @@ pub(super) const KEYS: &[&str] = &[
     "KeepAlive",
     "Gso",
     "Gro",
+    "Metered",
 ];
 
 /// Silence after which a link that initiates gives a sign of life: home routers forget a UDP flow
@@ -49,6 +50,7 @@ pub(super) fn read(fields: &mut Fields, section: usize) -> Draft {
     let port = fields.parsed("RemotePort", |text| value::number(text, 1, u16::MAX));
     let metric = fields.parsed("Metric", |text| value::number(text, 0, u8::MAX));
     let keep_alive = fields.parsed("KeepAlive", keep_alive);
+    let metered = fields.parsed("Metered", |text| value::choice(text, &[("yes", true), ("no", false)]));
     let congestion_control = congestion_control(fields, &method);
     let (gso, gro) = (offload(fields, "Gso", &method), offload(fields, "Gro", &method));
 
@@ -92,6 +94,7 @@ pub(super) fn read(fields: &mut Fields, section: usize) -> Draft {
             keep_alive: keep_alive.value().unwrap_or(keep_alive_default),
             gso,
             gro,
+            metered: metered.value().unwrap_or(false),
         },
     }
 }

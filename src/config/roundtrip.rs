@@ -121,10 +121,10 @@ fn peer() -> impl Strategy<Value = Peer> {
         any::<bool>(),
         any::<u8>(),
         keep_alive,
-        any::<(bool, bool)>(),
+        any::<(bool, bool, bool)>(),
     )
         .prop_map(
-            |(name, method, local, local_port, interface, remote, free, metric, keep_alive, offloads)| {
+            |(name, method, local, local_port, interface, remote, free, metric, keep_alive, switches)| {
                 let local_address = match &remote {
                     Some(Remote { host: RemoteHost::Address(remote), .. }) => {
                         local.filter(|local| local.is_ipv4() == remote.is_ipv4())
@@ -148,8 +148,9 @@ fn peer() -> impl Strategy<Value = Peer> {
                     congestion_control,
                     metric,
                     keep_alive,
-                    gso: method == Method::Tcp || offloads.0,
-                    gro: method == Method::Tcp || offloads.1,
+                    gso: method == Method::Tcp || switches.0,
+                    gro: method == Method::Tcp || switches.1,
+                    metered: switches.2,
                 }
             },
         )
@@ -225,6 +226,7 @@ fn print_peer(peer: &Peer) -> String {
         line("Gso", &if peer.gso { "auto" } else { "off" });
         line("Gro", &if peer.gro { "auto" } else { "off" });
     }
+    line("Metered", &if peer.metered { "yes" } else { "no" });
     line("Metric", &peer.metric);
     match peer.keep_alive {
         Some(silence) => line("KeepAlive", &silence.as_secs()),

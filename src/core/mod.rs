@@ -7,6 +7,8 @@ pub mod headers;
 mod icmp;
 pub mod inbound;
 pub mod offload;
+pub mod load_test;
+pub mod load_wire;
 pub mod outbound;
 pub mod packet;
 pub mod portal;

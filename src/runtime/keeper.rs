@@ -545,6 +545,7 @@ fn link_config(peer: &Peer) -> LinkConfig {
         metric: if peer.initiates() || peer.metric > 0 { Some(peer.metric) } else { None },
         keep_alive: peer.keep_alive,
         gso: peer.gso && has_gso(),
+        metered: peer.metered,
     }
 }
 

@@ -319,6 +319,10 @@ fn log(event: &Event) {
             tracing::info!("link {} {name}: path MTU {from} -> {to}", link.0 + 1);
         }
         Event::Mtu { from, to } => tracing::info!("MTU {from} -> {to}: what the links carry"),
+        Event::LoadTest { ours, begun } => {
+            let (who, what) = (if *ours { "this" } else { "the other" }, if *begun { "begins" } else { "ended" });
+            tracing::info!("a load test of the links that {who} portal makes {what}");
+        }
         Event::Joined => tracing::info!("session with the other portal established"),
         Event::PeerClosed => tracing::info!("the other portal stopped"),
         Event::Trouble(trouble) => tracing::warn!("no session: {trouble}"),

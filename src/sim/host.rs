@@ -212,6 +212,7 @@ impl Host {
             metric: setup.metrics.get(i).or(setup.metrics.last()).copied(),
             keep_alive: setup.keep_alive,
             gso: setup.gso,
+            metered: false,
         };
         if end == End::Remote && listens {
             // Told for IPv6, whose header is 20 bytes longer; these paths speak IPv4.

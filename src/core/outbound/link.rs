@@ -77,6 +77,8 @@ pub struct LinkConfig {
     pub keep_alive: Option<Duration>,
     /// Datagrams may leave in runs that the system cuts apart (UDP GSO).
     pub gso: bool,
+    /// Its data cost money or are limited: no load test uses it unasked.
+    pub metered: bool,
 }
 
 /// Where a link is in its life.
@@ -302,6 +304,11 @@ impl Link {
         if self.state == State::Up && self.is_open() && now.since(self.last_received) >= DOUBT_AFTER {
             self.probe_due = true;
         }
+    }
+
+    /// Sends a probe soon, if it is up: its round-trip time is wanted.
+    pub(super) fn ask(&mut self) {
+        self.probe_due |= self.state == State::Up && self.is_open();
     }
 
     /// The peer asks whether the link works.
