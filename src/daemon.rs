@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::cli::{Up, UpResult};
 use crate::config::{Config, InterfaceName};
 use crate::control::{self, Handler, Listener};
+use crate::core::load_test::{Options, Progress};
 use crate::core::snapshot::Snapshot;
 use crate::process::daemon::{Daemonised, Readiness, daemonise};
 use crate::process::hooks::{self, Phase};
@@ -163,6 +164,18 @@ impl Handler for LivePortal {
         }
         service::ready();
         outcome
+    }
+
+    fn start_load_test(&self, options: &Options) -> Result<(), String> {
+        self.runtime.start_load_test(options)
+    }
+
+    fn load_test(&self) -> Option<Progress> {
+        self.runtime.load_test()
+    }
+
+    fn stop_load_test(&self) {
+        self.runtime.stop_load_test();
     }
 
     fn stop(&self) {

@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod daemon;
+pub mod diagnosis;
 pub mod process;
 pub mod runtime;
 pub mod sim;

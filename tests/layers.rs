@@ -5,18 +5,30 @@ use std::path::{Path, PathBuf};
 
 /// Rooms, and what each may import of ours.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("cli", &["cli", "config", "control", "process", "core::snapshot"]),
+    ("cli", &["cli", "config", "control", "process", "diagnosis", "core::snapshot", "core::load_test"]),
     ("config", &["config"]),
-    ("control", &["control", "core::snapshot"]),
+    ("control", &["control", "core::snapshot", "core::load_test"]),
     ("core", &["core"]),
+    ("diagnosis", &["core::snapshot", "core::load_test"]),
     ("process", &["process", "config"]),
     ("runtime", &["runtime", "config", "core"]),
     ("sim", &["sim", "core"]),
 ];
 
 /// Modules of `core` that everything there stands on.
-const LEAVES: &[&str] =
-    &["units", "wire", "replay", "rtt", "packet", "discard", "ecn", "icmp", "recent", "checksum"];
+const LEAVES: &[&str] = &[
+    "units",
+    "wire",
+    "replay",
+    "rtt",
+    "packet",
+    "discard",
+    "ecn",
+    "icmp",
+    "recent",
+    "checksum",
+    "load_wire",
+];
 
 fn sources(under: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -18,6 +18,7 @@
 pub mod adversary;
 pub mod check;
 pub mod datagrams;
+pub mod diagnose;
 pub mod failover;
 pub mod iperf;
 pub mod lab;

@@ -7,6 +7,7 @@ mod args;
 mod ask;
 mod failure;
 mod genkey;
+mod test;
 mod up;
 
 use std::ffi::OsString;
@@ -37,6 +38,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
         Some(Command::Genkey) => genkey::run(),
         Some(Command::Show { interface, json, run }) => ask::show(&run, interface.as_ref(), json),
         Some(Command::Reload { interface, run }) => ask::reload(&run, &interface),
+        Some(Command::Test(args)) => test::run(&args),
         Some(Command::Down { interface, run }) => ask::down(&run, &interface),
     };
     match done {

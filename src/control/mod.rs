@@ -6,14 +6,19 @@
 //! |----------|-------------------------------------------------------------------------|
 //! | `show`   | a [`Snapshot`] as one line of JSON                                      |
 //! | `reload` | `ok` once the new configuration is in force, or a line for each error   |
+//! | `test O` | a [`Progress`] as a line of JSON, four times a second while a load test with |
+//! |          | the [`Options`] O, as JSON, goes on; it ends with the client           |
 //! | `down`   | `ok`; the portal then stops                                             |
 //!
 //! A line of an error starts with `error: `. Only root, and the user the portal runs as, may ask:
 //! the socket's mode says so, and the server looks at the peer's credentials besides.
 //!
 //! [`Snapshot`]: crate::core::snapshot::Snapshot
+//! [`Options`]: crate::core::load_test::Options
+//! [`Progress`]: crate::core::load_test::Progress
 
 mod client;
+mod load_test;
 mod server;
 mod table;
 #[cfg(test)]
@@ -21,6 +26,7 @@ mod tests;
 mod units;
 
 pub use client::{ClientError, down, reload, show};
+pub use load_test::load_test;
 pub use server::{Handler, Listener, serve};
 pub use table::render;
 
@@ -29,6 +35,7 @@ use std::time::Duration;
 const SHOW: &str = "show";
 const RELOAD: &str = "reload";
 const DOWN: &str = "down";
+const TEST: &str = "test";
 
 /// What says yes.
 const OK: &str = "ok";

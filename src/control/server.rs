@@ -17,7 +17,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{CLIENT_TIMEOUT, DOWN, ERROR, MAX_REQUEST_LEN, OK, RELOAD, SHOW};
+use super::{CLIENT_TIMEOUT, DOWN, ERROR, MAX_REQUEST_LEN, OK, RELOAD, SHOW, TEST, load_test};
+use crate::core::load_test::{Options, Progress};
 use crate::core::snapshot::Snapshot;
 
 /// Most clients served at once; further ones wait to be accepted. None stays longer than the
@@ -35,6 +36,15 @@ pub trait Handler: Send + Sync + 'static {
     /// Reads the configuration anew and changes what differs. The errors, one a line, if the old
     /// one stays in force.
     fn reload(&self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Begins a load test; why not, if it does not.
+    fn start_load_test(&self, options: &Options) -> Result<(), String>;
+
+    /// How far it is, or what the last one brought; `None` if there was none.
+    fn load_test(&self) -> Option<Progress>;
+
+    /// Ends the one that is under way, if one is.
+    fn stop_load_test(&self);
 
     /// Asks the portal to stop; returns at once.
     fn stop(&self);
@@ -144,8 +154,13 @@ async fn serve_one<H: Handler>(mut stream: UnixStream, handler: &H) -> io::Resul
             handler.stop();
             answered
         }
+        Some(request)
+            if let Some(options) = request.strip_prefix(TEST).and_then(|rest| rest.strip_prefix(' ')) =>
+        {
+            load_test::serve(&mut stream, handler, options).await
+        }
         _ => {
-            let text = format!("{ERROR}the requests are {SHOW}, {RELOAD} and {DOWN}\n");
+            let text = format!("{ERROR}the requests are {SHOW}, {RELOAD}, {TEST} and {DOWN}\n");
             answer(&mut stream, &text).await
         }
     }

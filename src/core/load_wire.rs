@@ -201,7 +201,14 @@ impl LoadReport {
         };
         let links = rest.chunks(4 * WORDS).map(LinkReport::read).collect::<Option<Vec<_>>>()?;
         let fits = links.len() <= MAX_LINKS;
-        fits.then(|| Self { test: word(head, 0), step: head[4], serial: head[5], stage, busy: head[7], links })
+        fits.then(|| Self {
+            test: word(head, 0),
+            step: head[4],
+            serial: head[5],
+            stage,
+            busy: head[7],
+            links,
+        })
     }
 }
 

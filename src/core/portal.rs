@@ -22,9 +22,9 @@ use arc_swap::ArcSwap;
 
 use super::discard::{Discard, Discards};
 use super::icmp;
+use super::inbound::{Delivery, Fresh, Inbound};
 use super::load_test::{Options, Progress};
 use super::load_wire::{LoadReport, Request};
-use super::inbound::{Delivery, Fresh, Inbound};
 use super::outbound::{Event, Heard, LinkConfig, Outbound, Policy, Sealing, SocketId, Train};
 use super::packet::Packet;
 use super::session::protection::{Manner, Sealed, Suite, Verified};

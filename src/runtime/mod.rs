@@ -1,6 +1,7 @@
 //! Real sockets, threads and time around `core`: moves bytes, decides nothing.
 
 mod alarm;
+mod busy;
 mod clock;
 mod cpu;
 mod engine;
@@ -19,13 +20,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
+use self::busy::BusyMeter;
 use self::clock::SystemEntropy;
 use self::engine::{Engine, Notice};
 use self::interface::Interfaces;
 use self::keeper::{Keeper, Kept};
 use self::tun::Tun;
 use crate::config::{Config, InterfaceName, MetricMode, Mtu, Peer, Protection, Redundancy};
+use crate::core::load_test::{Options, Progress};
 use crate::core::outbound::{Event, Policy, State};
 use crate::core::portal::{Portal, PortalConfig};
 use crate::core::session::protection::Manner;
@@ -38,6 +42,8 @@ const BUFFER_SIZE: usize = 2048;
 const MAX_MTU: u16 = 1500;
 /// How often links that the peer left are looked for.
 const TIDY: Duration = Duration::from_secs(30);
+/// How often it is measured during a load test how busy the threads are.
+const BUSY_LOOK: Duration = Duration::from_millis(250);
 
 /// Why a portal could not start, or had to end; one line for people.
 #[derive(Debug)]
@@ -113,8 +119,16 @@ impl Runtime {
     /// Looks after the portal; returns with the reason if it cannot go on.
     pub async fn run(&self, notices: &mut Notices) -> RuntimeError {
         let mut tidy = tokio::time::interval(TIDY);
+        let mut busy_look = tokio::time::interval(BUSY_LOOK);
+        busy_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut busy = BusyMeter::default();
         loop {
             tokio::select! {
+                _ = busy_look.tick(), if self.engine.portal.is_load_tested() => {
+                    if let Some(share) = busy.sample(clock::now()) {
+                        self.engine.portal.note_busy(share);
+                    }
+                }
                 notice = notices.0.recv() => match notice {
                     Some(Notice::SocketFailed(socket, reason)) => self.keeper.on_failure(socket, &reason),
                     Some(Notice::News) => self.tell_news().await,
@@ -219,6 +233,28 @@ impl Runtime {
         snapshot
     }
 
+    /// Begins a load test of the links.
+    ///
+    /// # Errors
+    ///
+    /// Why that cannot be, in words.
+    pub fn start_load_test(&self, options: &Options) -> Result<(), String> {
+        self.engine.portal.start_load_test(clock::now(), options)?;
+        self.engine.refresh();
+        Ok(())
+    }
+
+    /// How far it is, or what the last one brought; `None` if there was none.
+    pub fn load_test(&self) -> Option<Progress> {
+        self.engine.portal.load_test()
+    }
+
+    /// Ends it before it is complete, if there is one.
+    pub fn stop_load_test(&self) {
+        let ready = self.engine.portal.stop_load_test(clock::now());
+        self.engine.settle(ready);
+    }
+
     /// Says goodbye to the other portal, closes everything and removes the interface.
     pub fn stop(&self) {
         let ready = self.engine.portal.close(clock::now());
@@ -320,7 +356,8 @@ fn log(event: &Event) {
         }
         Event::Mtu { from, to } => tracing::info!("MTU {from} -> {to}: what the links carry"),
         Event::LoadTest { ours, begun } => {
-            let (who, what) = (if *ours { "this" } else { "the other" }, if *begun { "begins" } else { "ended" });
+            let (who, what) =
+                (if *ours { "this" } else { "the other" }, if *begun { "begins" } else { "ended" });
             tracing::info!("a load test of the links that {who} portal makes {what}");
         }
         Event::Joined => tracing::info!("session with the other portal established"),

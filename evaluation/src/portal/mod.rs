@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -187,6 +187,20 @@ impl Portal {
     /// The same for people: `netcombiner show IF`.
     pub fn show_text(&self) -> Result<String> {
         self.ask(&["show", &self.interface])
+    }
+
+    /// What `netcombiner test IF --json` and these arguments prints.
+    pub fn test(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.ask(&[&["test", &self.interface, "--json"], arguments].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("{}: not JSON: {text}", self.name()))
+    }
+
+    /// Starts the same and leaves it alone.
+    pub fn start_test(&self, arguments: &[&str]) -> Result<Child> {
+        let mut command = self.namespace.quiet_command(&self.binary);
+        command.args(["test", &self.interface, "--run-dir"]).arg(&self.run_dir).args(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command.spawn()?)
     }
 
     fn ask(&self, arguments: &[&str]) -> Result<String> {

@@ -13,8 +13,8 @@ mod resequencer;
 use std::time::Duration;
 
 use super::discard::Discard;
-use super::load_wire::AllArrivals;
 use super::headers::{Arrived, Decompressor};
+use super::load_wire::AllArrivals;
 use super::packet::Packet;
 use super::replay::{Refused, ReplayWindow};
 use super::session::protection::Verified;

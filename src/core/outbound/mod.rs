@@ -533,7 +533,10 @@ impl Outbound {
             let paced = link.sender.paced_until(now).filter(|_| used && carries);
             [link.next_timeout(self.has_stand_in(id)), paced].into_iter().flatten().min()
         });
-        [links.min(), self.twins.next_expiry(), self.mtu.next_timeout(), self.load.next_timeout()].into_iter().flatten().min()
+        [links.min(), self.twins.next_expiry(), self.mtu.next_timeout(), self.load.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Handles every timer that is due. Then ask [`Outbound::ready`].

@@ -221,7 +221,8 @@ impl Fill {
     pub(super) fn restore(&self, now: Instant, links: &mut [Option<Box<Link>>; MAX_LINKS]) {
         self.release(now, links);
         for track in &self.tracks {
-            if let Some(link) = links[track.link.index()].as_deref_mut().filter(|link| is_uncontrolled(link)) {
+            if let Some(link) = links[track.link.index()].as_deref_mut().filter(|link| is_uncontrolled(link))
+            {
                 link.sender.renew(now, link.config.algorithm);
             }
         }

@@ -10,11 +10,11 @@ mod tester;
 
 use std::time::Duration;
 
+use super::Outbound;
 use super::event::Event;
 use super::link::{Link, State};
 use super::stamp::Stamp;
 use super::train::{Sealing, Train};
-use super::Outbound;
 use crate::core::load_test::{Options, Progress};
 use crate::core::load_wire::{AllArrivals, LinkReport, LoadReport, Mode, Request, Stage};
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
@@ -107,7 +107,8 @@ impl Outbound {
         if !self.session {
             return Err("there is no session with the other portal; `netcombiner show` tells why".to_owned());
         }
-        let candidates = self.each().filter(|(_, link)| link.state == State::Up && link.peer_number.is_some());
+        let candidates =
+            self.each().filter(|(_, link)| link.state == State::Up && link.peer_number.is_some());
         let chosen = candidates.filter(|(id, link)| {
             let named = options.links.is_empty() || options.links.contains(&(id.0 + 1));
             named && (options.metered || !link.config.metered)

@@ -319,7 +319,8 @@ impl Running {
                 }
             }
             Direction::In if now.since(self.heard) >= SILENCE && self.trouble.is_none() => {
-                let words = if answered { "any more" } else { "requests of this kind: is it of an older version?" };
+                let words =
+                    if answered { "any more" } else { "requests of this kind: is it of an older version?" };
                 self.trouble = Some(format!("the other portal does not answer {words}"));
             }
             Direction::In => {}
