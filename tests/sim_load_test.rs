@@ -27,7 +27,7 @@ fn begun(setup: Setup) -> World {
 }
 
 fn short() -> Options {
-    Options { step_ms: 1_500, ..Options::default() }
+    Options { step_ms: 1_000, ..Options::default() }
 }
 
 fn tested(setup: Setup) -> Progress {
@@ -108,7 +108,9 @@ fn other_congestion_controls_are_measured_too() {
         setup.hosts.iter_mut().for_each(|host| host.algorithm = algorithm);
         let mut world = begun(setup);
         let progress = world.load_test(Local, &short()).expect("a result");
-        BOTH.map(|direction| near(alone(&progress, direction, 1).rate_bps, 10e6, 0.15));
+        for direction in BOTH {
+            near(alone(&progress, direction, 1).rate_bps, 10e6, 0.15);
+        }
         let name = if algorithm == Algorithm::NewReno { "newreno" } else { "none" };
         assert_eq!(world.snapshot(Local).links[0].congestion_control, name, "it has its own again");
     }
@@ -147,11 +149,12 @@ fn a_test_ends_with_who_asked_for_it() {
     let far = |world: &World| world.hosts[Local as usize].portal.load_test().expect("a test").steps.len();
     world.start_load_test(Local, &short()).expect("begun");
     world.start_load_test(Local, &short()).expect_err("one at a time");
-    world.start_load_test(Remote, &short()).map_or((), |()| panic!("not while it takes part in one"));
+    world.run(ms(300));
+    world.start_load_test(Remote, &short()).expect_err("not while it takes part in one");
     world.run_until(s(20), |world| far(world) == 1).expect("the first step ends");
     world.run(s(1));
     assert!(sent(&mut world, ms(300)) > 5.0, "the other portal sends");
-    let host = &mut world.hosts[Local as usize];
+    let host = &world.hosts[Local as usize];
     host.portal.stop_load_test(host.local(world.now()));
     world.run(s(3));
     assert!(sent(&mut world, s(1)) < 0.05);
@@ -167,7 +170,6 @@ fn a_test_ends_at_the_other_portal_when_the_asking_one_dies() {
     world.run(s(1));
     world.take(&Take::Suspend(Local, s(4))).expect("a machine sleeps");
     assert!(!world.hosts[Remote as usize].portal.is_load_tested());
-    assert!(sent(&mut world, s(1)) < 1.0);
 }
 
 #[test]

@@ -186,7 +186,11 @@ impl Fill {
             };
             track.outcome.interrupted |= link.state != State::Up;
             match self.phase {
-                Phase::Idle => link.ask(),
+                Phase::Idle => {
+                    // A lone probe shows no rate of the path.
+                    link.sender.on_app_limited(now);
+                    link.ask();
+                }
                 Phase::Load { .. } => track.marks.push(Mark::of(now, link)),
                 Phase::Push | Phase::Drain | Phase::Done => {}
             }
