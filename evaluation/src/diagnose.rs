@@ -149,7 +149,11 @@ impl Case {
         let key = random_key()?;
         let mut local = local_config(&lab, &options, &key);
         if self.fault == Fault::TwoOverOne {
-            let section = local.split_once("\n[Peer]").context("a section")?.1.replace("link0", "link1");
+            let section = local
+                .split_once("\n[Peer]")
+                .context("a section")?
+                .1
+                .replace("link0", "link1\nLocalPort = 7001");
             local += &format!("\n[Peer]{section}");
         }
         let mut pair = Pair::start_with(&lab, &options, [local, remote_config(&options, &key)])?;

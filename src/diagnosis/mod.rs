@@ -107,7 +107,10 @@ pub fn diagnose(snapshot: &Snapshot, test: &Progress) -> Vec<Finding> {
         findings.extend(of_link(link, both, test));
     }
     findings.extend(offload(snapshot));
-    findings.extend(test.trouble.as_ref().map(|trouble| {
+    let step_trouble = test.steps.iter().find_map(|step| step.trouble.as_ref());
+    let nothing = test.steps.is_empty().then_some("nothing was measured");
+    let trouble = test.trouble.as_ref().or(step_trouble).map(String::as_str).or(nothing);
+    findings.extend(trouble.map(|trouble| {
         let advice = "Run the test again when that is mended; install the same version on both sides.";
         Finding::new(
             Cause::Incomplete,
@@ -117,7 +120,7 @@ pub fn diagnose(snapshot: &Snapshot, test: &Progress) -> Vec<Finding> {
         )
     }));
     let noted = |finding: &Finding| finding.cause >= Cause::Reordering;
-    if findings.iter().all(noted) && test.trouble.is_none() {
+    if findings.iter().all(noted) && trouble.is_none() {
         findings.push(all_well(test));
     }
     findings

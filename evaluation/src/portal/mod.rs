@@ -21,11 +21,14 @@ pub use pair::{
 };
 
 use crate::netns::Namespace;
-use crate::process::Started;
+use crate::process::{Started, collect};
 use crate::wait::until;
 
 /// How long a daemon may take to bring its interface up, and to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a test of a few links may take.
+const TEST_PATIENCE: Duration = Duration::from_secs(180);
 
 /// How much of a log an error shows.
 const LOG_LINES: usize = 20;
@@ -191,7 +194,14 @@ impl Portal {
 
     /// What `netcombiner test IF --json` and these arguments prints.
     pub fn test(&self, arguments: &[&str]) -> Result<Value> {
-        let text = self.ask(&[&["test", &self.interface, "--json"], arguments].concat())?;
+        let mut command = self.namespace.quiet_command(&self.binary);
+        command.args(["test", &self.interface, "--json", "--run-dir"]).arg(&self.run_dir).args(arguments);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let output = collect(Started(child), TEST_PATIENCE)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            bail!("{}: {}", self.name(), String::from_utf8_lossy(&output.stderr));
+        }
         serde_json::from_str(&text).with_context(|| format!("{}: not JSON: {text}", self.name()))
     }
 
