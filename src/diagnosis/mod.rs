@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::core::load_test::{Direction, Measured, Progress, Step};
 use crate::core::snapshot::{Link, Snapshot};
 
-/// A thread that runs, or waits for a processor, for this share of the time has no more to give.
-const BUSY: f64 = 0.85;
+/// A thread that runs, or waits for a processor, for this share of the time is what a step that falls short waits for:
+/// it works in bursts, and stands still between them while the links run dry.
+const BUSY: f64 = 0.75;
 /// Loss that is no accident any more: a connection by itself, without the bond's repairs, halves its rate for it.
 const LOSSY: f64 = 0.005;
 /// Above this share a link is not used while others lose less (see `core`, `link::fitness`).
@@ -162,6 +163,11 @@ const fn when(direction: Direction) -> &'static str {
     }
 }
 
+/// Only one link was tested, so there is nothing to compare it with.
+fn alone_in_the_bond(test: &Progress) -> bool {
+    !test.steps.iter().any(|step| step.together)
+}
+
 fn down(link: &Link) -> Option<Finding> {
     let told = link.reason.as_deref().unwrap_or("no reason is known");
     (link.state != "up").then(|| {
@@ -172,7 +178,7 @@ fn down(link: &Link) -> Option<Finding> {
     })
 }
 
-/// The portal of a direction whose processor is at its end, in any step.
+/// Whether the processors, of this portal and of the other, were at their end in a step.
 fn is_busy(step: &Step) -> [bool; 2] {
     [step.busy_here, step.busy_there].map(|busy| busy.is_some_and(|busy| busy >= BUSY))
 }
@@ -182,7 +188,9 @@ fn processors(test: &Progress) -> Vec<Finding> {
     let sides =
         [(Cause::ProcessorHere, "this machine"), (Cause::ProcessorThere, "the other portal's machine")];
     for (side, (cause, whose)) in sides.into_iter().enumerate() {
-        let busy = test.steps.iter().filter(|step| is_busy(step)[side]);
+        // A busy processor that the links did not have to wait for is no news.
+        let held_back = |step: &&Step| shared::is_short(test, step) || alone_in_the_bond(test);
+        let busy = test.steps.iter().filter(|step| is_busy(step)[side]).filter(held_back);
         let Some(most) = busy.map(rate).max_by(f64::total_cmp) else { continue };
         let what = format!(
             "The processor of {whose} has no time left at {}: the busiest thread of netcombiner runs, or waits \

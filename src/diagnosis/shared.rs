@@ -49,6 +49,17 @@ pub(super) fn findings(test: &Progress) -> Option<Finding> {
     }
 }
 
+/// Whether all links together carried much less in this step than one by one.
+pub(super) fn is_short(test: &Progress, step: &Step) -> bool {
+    step.together && rate(step) < SHORTFALL * sum(test, step)
+}
+
+/// What the links of a step carried one by one, bits per second.
+fn sum(test: &Progress, step: &Step) -> f64 {
+    let alone = |number| super::alone(test, step.direction, number).map_or(0.0, |link| link.rate_bps);
+    step.links.iter().map(|link| alone(link.number)).sum()
+}
+
 fn shortfall(test: &Progress, direction: Direction) -> Option<Shortfall<'_>> {
     let step = test.steps.iter().find(|step| step.direction == direction && step.together)?;
     // Busy processors explain it too, and links that went down.
@@ -56,11 +67,10 @@ fn shortfall(test: &Progress, direction: Direction) -> Option<Shortfall<'_>> {
         return None;
     }
     let alone = |number: u8| super::alone(test, direction, number).map_or(0.0, |link| link.rate_bps);
-    let sum: f64 = step.links.iter().map(|link| alone(link.number)).sum();
-    let got = rate(step);
-    if got >= SHORTFALL * sum {
+    if !is_short(test, step) {
         return None;
     }
+    let (sum, got) = (sum(test, step), rate(step));
     let less = step.links.iter().filter(|link| link.rate_bps < AFFECTED * alone(link.number));
     let mut affected: Vec<u8> = less.map(|link| link.number).collect();
     if step.links.len() == 2 {
