@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::cli::{Up, UpResult};
 use crate::config::{Config, InterfaceName, LinkChange, Status};
 use crate::control::{self, Handler, Listener};
+use crate::core::load_test::{Options, Progress};
 use crate::core::snapshot::Snapshot;
 use crate::journal::{Journal, Kind, Level, Notice};
 use crate::process::daemon::{Daemonised, Readiness, daemonise};
@@ -200,6 +201,18 @@ impl Handler for LivePortal {
 
     fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    fn start_load_test(&self, options: &Options) -> Result<(), String> {
+        self.runtime.start_load_test(options)
+    }
+
+    fn load_test(&self) -> Option<Progress> {
+        self.runtime.load_test()
+    }
+
+    fn stop_load_test(&self) {
+        self.runtime.stop_load_test();
     }
 
     fn stop(&self) {

@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod daemon;
+pub mod diagnosis;
 pub mod journal;
 pub mod process;
 pub mod quota;

@@ -114,7 +114,7 @@ fn a_portal_that_does_not_run_cannot_be_asked() {
     let dir = tempfile::tempdir().expect("a directory");
     let run_dir = format!("--run-dir={}", dir.path().display());
     let not_running = (1, String::new(), "netcombiner: nc0 is not running\n".to_owned());
-    for command in ["show", "down", "reload"] {
+    for command in ["show", "down", "reload", "test"] {
         let asked = outcome(&mut netcombiner(&[command, "nc0", &run_dir]));
         assert_eq!(asked, not_running, "{command}");
     }

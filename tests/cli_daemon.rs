@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use netcombiner::config::InterfaceName;
 use netcombiner::control::{self, Handler, Listener};
+use netcombiner::core::load_test::{Options, Progress};
 use netcombiner::core::snapshot::Snapshot;
 use netcombiner::journal::{Event, Journal, Kind, Level, Notice};
 use netcombiner::process::daemon::{Daemonised, Readiness, daemonise};
@@ -250,6 +251,16 @@ impl Handler for Portal {
     fn journal(&self) -> &Journal {
         &self.journal
     }
+
+    fn start_load_test(&self, _: &Options) -> Result<(), String> {
+        Err("there is no session".to_owned())
+    }
+
+    fn load_test(&self) -> Option<Progress> {
+        None
+    }
+
+    fn stop_load_test(&self) {}
 
     fn stop(&self) {
         self.stopped.notify_one();

@@ -6,10 +6,24 @@ use std::path::{Path, PathBuf};
 /// Rooms, and what each may import of ours.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("calendar", &["calendar"]),
-    ("cli", &["cli", "config", "control", "process", "journal", "top", "core::snapshot"]),
+    (
+        "cli",
+        &[
+            "cli",
+            "config",
+            "control",
+            "process",
+            "journal",
+            "top",
+            "diagnosis",
+            "core::snapshot",
+            "core::load_test",
+        ],
+    ),
     ("config", &["config"]),
-    ("control", &["control", "calendar", "journal", "core::snapshot"]),
+    ("control", &["control", "calendar", "journal", "core::snapshot", "core::load_test"]),
     ("core", &["core"]),
+    ("diagnosis", &["core::snapshot", "core::load_test"]),
     ("journal", &["journal"]),
     ("process", &["process", "config"]),
     ("quota", &["quota", "calendar"]),
@@ -20,8 +34,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules of `core` that everything there stands on.
-const LEAVES: &[&str] =
-    &["units", "wire", "replay", "rtt", "packet", "discard", "ecn", "icmp", "recent", "checksum", "one_way"];
+const LEAVES: &[&str] = &[
+    "units",
+    "wire",
+    "replay",
+    "rtt",
+    "packet",
+    "discard",
+    "ecn",
+    "icmp",
+    "recent",
+    "checksum",
+    "one_way",
+    "load_wire",
+];
 
 fn sources(under: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -195,6 +195,9 @@ fn portal(i: usize, links: u8, manner: Manner, entropy: &mut Fixed) -> Portal {
         algorithm: Algorithm::Bbr,
         metric: None,
         gso: true,
+        rate_limit: None,
+        meter: None,
+        metered: false,
         keep_alive: None,
     };
     let portal = Portal::new(Instant::ZERO, &config, entropy);

@@ -20,6 +20,7 @@ pub mod adversary;
 pub mod browser;
 pub mod check;
 pub mod datagrams;
+pub mod diagnose;
 pub mod failover;
 pub mod http;
 pub mod iperf;

@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use netcombiner::core::load_wire::{LoadReport, Request};
 use netcombiner::core::wire::{Ack, HandshakeHead, Header, Kind, Probe, Report};
 
 fuzz_target!(|data: &[u8]| {
@@ -20,6 +21,12 @@ fuzz_target!(|data: &[u8]| {
         let mut bytes = vec![0; report.wire_len()];
         report.write(&mut bytes);
         assert_eq!(Report::read(&bytes), Some(report));
+    }
+    if let Some(request) = Request::read(data) {
+        assert_eq!(&request.to_bytes()[..], data);
+    }
+    if let Some(report) = LoadReport::read(data) {
+        assert_eq!(LoadReport::read(&report.to_bytes()), Some(report));
     }
     let _ = (HandshakeHead::read(data), Probe::read(data));
 });

@@ -180,6 +180,17 @@ one stays in force.")]
         #[command(flatten)]
         run: RunArgs,
     },
+    /// Find out why a bond is slow: measure its links one by one and all together
+    #[command(after_help = "\
+Examples:
+  netcombiner test nc0
+  netcombiner test nc0 --link lte --seconds 8 --metered
+  netcombiner test nc0 --json | jq .findings[].cause
+
+Fills each link alone and then all together, to the other portal (out) and from it (in), and prints
+rate, round-trip time idle and full, the longest queue of the link, loss and reordering; then what
+limits the bond, and what to do about it. Ordinary traffic goes first all the time.")]
+    Test(TestArgs),
     /// Stop a portal, and wait until its interface is gone
     #[command(after_help = "\
 Example:
@@ -190,6 +201,29 @@ Example:
         #[command(flatten)]
         run: RunArgs,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TestArgs {
+    /// Interface
+    pub(super) interface: InterfaceName,
+    /// Test only the link of this name; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(super) link: Vec<String>,
+    /// How long links are kept full in each step, 1 to 30
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=30))]
+    pub(super) seconds: u32,
+    /// Most data that the whole test sends, MB of 10^6 bytes, 1 to 100000
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(super) megabytes: u64,
+    /// Test links with `Metered = yes` too, without asking
+    #[arg(long)]
+    pub(super) metered: bool,
+    /// Print JSON: an object with the measured steps and the findings
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -8,6 +8,7 @@ mod ask;
 mod events;
 mod failure;
 mod genkey;
+mod test;
 mod top;
 mod up;
 
@@ -53,6 +54,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
         Some(Command::Link { interface, name, change, run }) => ask::link(&run, &interface, &name, &change),
         Some(Command::Top { interface, json, run }) => top::run(&run, &interface, json),
         Some(Command::Reload { interface, run }) => ask::reload(&run, &interface),
+        Some(Command::Test(args)) => test::run(&args),
         Some(Command::Down { interface, run }) => ask::down(&run, &interface),
     };
     match done {

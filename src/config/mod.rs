@@ -119,6 +119,8 @@ pub struct Peer {
     pub gso: bool,
     /// Datagrams may be taken from the system in runs (UDP GRO), if it can.
     pub gro: bool,
+    /// Its data cost money or are limited: no load test uses it unasked.
+    pub metered: bool,
     /// Most that is sent over it, with IP and UDP headers; `None`: what congestion control allows.
     pub rate_limit: Option<BitRate>,
     /// Data cap of the link's contract.

@@ -26,6 +26,7 @@ pub(super) const KEYS: &[&str] = &[
     "Quota",
     "QuotaResetDay",
     "QuotaAction",
+    "Metered",
 ];
 
 /// The last day that every month has.
@@ -59,6 +60,7 @@ pub(super) fn read(fields: &mut Fields, section: usize) -> Draft {
     let port = fields.parsed("RemotePort", |text| value::number(text, 1, u16::MAX));
     let metric = fields.parsed("Metric", |text| value::number(text, 0, u8::MAX));
     let keep_alive = fields.parsed("KeepAlive", keep_alive);
+    let metered = fields.parsed("Metered", |text| value::choice(text, &[("yes", true), ("no", false)]));
     let congestion_control = congestion_control(fields, &method);
     let rate_limit = fields.parsed("RateLimit", change::rate_limit);
     let quota = quota(fields);
@@ -106,6 +108,7 @@ pub(super) fn read(fields: &mut Fields, section: usize) -> Draft {
             gro,
             rate_limit: rate_limit.value().flatten(),
             quota,
+            metered: metered.value().unwrap_or(false),
         },
     }
 }

@@ -134,11 +134,11 @@ fn peer() -> impl Strategy<Value = Peer> {
         any::<bool>(),
         any::<u8>(),
         keep_alive,
-        (any::<(bool, bool)>(), option::of(8..1_000_000u64), quota()),
+        (any::<[bool; 3]>(), option::of(8..1_000_000u64), quota()),
     )
         .prop_map(
             |(name, method, local, local_port, interface, remote, free, metric, keep_alive, extras)| {
-                let (offloads, kbits, quota) = extras;
+                let (switches, kbits, quota) = extras;
                 let local_address = match &remote {
                     Some(Remote { host: RemoteHost::Address(remote), .. }) => {
                         local.filter(|local| local.is_ipv4() == remote.is_ipv4())
@@ -162,8 +162,9 @@ fn peer() -> impl Strategy<Value = Peer> {
                     congestion_control,
                     metric,
                     keep_alive,
-                    gso: method == Method::Tcp || offloads.0,
-                    gro: method == Method::Tcp || offloads.1,
+                    gso: method == Method::Tcp || switches[0],
+                    gro: method == Method::Tcp || switches[1],
+                    metered: switches[2],
                     rate_limit: kbits.map(|kbits| format!("{kbits} kbit/s").parse().expect("valid")),
                     quota,
                 }
@@ -256,6 +257,7 @@ fn print_peer(peer: &Peer) -> String {
         line("Gso", &if peer.gso { "auto" } else { "off" });
         line("Gro", &if peer.gro { "auto" } else { "off" });
     }
+    line("Metered", &if peer.metered { "yes" } else { "no" });
     line("Metric", &peer.metric);
     match peer.rate_limit {
         Some(rate) => line("RateLimit", &rate),

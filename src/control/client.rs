@@ -13,7 +13,7 @@ use crate::core::snapshot::Snapshot;
 use crate::journal::Event;
 
 /// How long an answer may take. A reload, which may resolve names, takes the longest.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a portal did not do what it was asked.
 #[derive(Debug)]

@@ -9,6 +9,8 @@
 //! | `events N wait` | the same, held back until there is one or [`FOLLOW_TIME`] passed |
 //! | `link NAME CHANGE` | `ok`, or the reason against it; changes are `up`, `down`, `metric N`, `rate-limit R` |
 //! | `reload` | `ok` once the new configuration is in force, or a line for each error   |
+//! | `test O` | a [`Progress`] as a line of JSON, four times a second while a load test with |
+//! |          | the [`Options`] O, as JSON, goes on; it ends with the client           |
 //! | `down`   | `ok`; the portal then stops                                             |
 //!
 //! A line of an error starts with `error: `. Only root, and the user the portal runs as, may ask:
@@ -16,8 +18,11 @@
 //!
 //! [`Snapshot`]: crate::core::snapshot::Snapshot
 //! [`Event`]: crate::journal::Event
+//! [`Options`]: crate::core::load_test::Options
+//! [`Progress`]: crate::core::load_test::Progress
 
 mod client;
+mod load_test;
 mod server;
 mod summary;
 mod table;
@@ -26,6 +31,7 @@ mod tests;
 pub mod units;
 
 pub use client::{ClientError, down, events, link, reload, show};
+pub use load_test::load_test;
 pub use server::{Handler, Listener, serve};
 pub use summary::{event_line, headline, quota, reason, summary};
 pub use table::details;
@@ -39,6 +45,7 @@ const WAIT: &str = "wait";
 const LINK: &str = "link";
 const RELOAD: &str = "reload";
 const DOWN: &str = "down";
+const TEST: &str = "test";
 
 /// What says yes.
 const OK: &str = "ok";

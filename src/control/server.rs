@@ -19,8 +19,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{
-    CLIENT_TIMEOUT, DOWN, ERROR, EVENTS, FOLLOW_TIME, LINK, MAX_REQUEST_LEN, OK, RELOAD, SHOW, WAIT,
+    CLIENT_TIMEOUT, DOWN, ERROR, EVENTS, FOLLOW_TIME, LINK, MAX_REQUEST_LEN, OK, RELOAD, SHOW, TEST, WAIT,
+    load_test,
 };
+use crate::core::load_test::{Options, Progress};
 use crate::core::snapshot::Snapshot;
 use crate::journal::Journal;
 
@@ -48,6 +50,15 @@ pub trait Handler: Send + Sync + 'static {
 
     /// What happened so far.
     fn journal(&self) -> &Journal;
+
+    /// Begins a load test; why not, if it does not.
+    fn start_load_test(&self, options: &Options) -> Result<(), String>;
+
+    /// How far it is, or what the last one brought; `None` if there was none.
+    fn load_test(&self) -> Option<Progress>;
+
+    /// Ends the one that is under way, if one is.
+    fn stop_load_test(&self);
 
     /// Asks the portal to stop; returns at once.
     fn stop(&self);
@@ -169,8 +180,10 @@ async fn serve_one<H: Handler>(mut stream: UnixStream, handler: &H, followers: &
             handler.stop();
             answered
         }
+        [TEST, ..] => load_test::serve(&mut stream, handler, &words[1..].join(" ")).await,
         _ => {
-            let text = format!("{ERROR}the requests are {SHOW}, {EVENTS}, {LINK}, {RELOAD} and {DOWN}\n");
+            let text =
+                format!("{ERROR}the requests are {SHOW}, {EVENTS}, {LINK}, {RELOAD}, {TEST} and {DOWN}\n");
             answer(&mut stream, &text).await
         }
     }

@@ -5,12 +5,14 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::*;
+use crate::core::load_test::{Options, Progress};
 use crate::core::snapshot::Snapshot;
 use crate::journal::{Journal, Kind, Level, Notice};
 
@@ -18,6 +20,9 @@ use crate::journal::{Journal, Kind, Level, Notice};
 struct Portal {
     stopped: Notify,
     journal: Journal,
+    /// Steps of the load test that goes on.
+    testing: Mutex<Option<usize>>,
+    tests_ended: AtomicUsize,
 }
 
 impl Handler for Portal {
@@ -39,6 +44,29 @@ impl Handler for Portal {
 
     fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    fn start_load_test(&self, options: &Options) -> Result<(), String> {
+        match options.links[..] {
+            [] => Err("no link is up".to_owned()),
+            _ => {
+                *self.testing.lock().expect("sound") = Some(0);
+                Ok(())
+            }
+        }
+    }
+
+    fn load_test(&self) -> Option<Progress> {
+        let mut testing = self.testing.lock().expect("sound");
+        let planned_steps = testing.as_mut().map(|steps| {
+            *steps += 1;
+            *steps
+        })?;
+        Some(Progress { running: planned_steps < 3, planned_steps, ..Progress::default() })
+    }
+
+    fn stop_load_test(&self) {
+        self.tests_ended.fetch_add(1, Ordering::Relaxed);
     }
 
     fn stop(&self) {
@@ -145,10 +173,34 @@ fn those_who_wait_for_events_leave_room_for_others() {
 #[test]
 fn what_is_no_request_is_refused() {
     with_server(|socket| {
-        let refusal = "error: the requests are show, events, link, reload and down\n";
+        let refusal = "error: the requests are show, events, link, reload, test and down\n";
         assert_eq!(raw(&socket, b"dance\n"), refusal);
         assert_eq!(raw(&socket, b"\xff\n"), refusal);
         assert_eq!(raw(&socket, &[b'x'; 4 * MAX_REQUEST_LEN]), refusal);
+    });
+}
+
+#[test]
+fn a_load_test_tells_how_far_it_is_until_it_is_over() {
+    with_server(|socket| {
+        let mut told = Vec::new();
+        let options = Options { links: vec![1], ..Options::default() };
+        let brought = load_test(&socket, &options, |progress| told.push(progress.planned_steps));
+        assert_eq!(brought.expect("over").planned_steps, 3);
+        assert_eq!(told, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn a_load_test_that_cannot_be_is_refused() {
+    with_server(|socket| {
+        let refused =
+            |options: &Options| load_test(&socket, options, |_| ()).expect_err("refused").to_string();
+        assert_eq!(refused(&Options::default()), "no link is up");
+        let endless = Options { links: vec![1], step_ms: 1 << 40, ..Options::default() };
+        assert!(refused(&endless).contains("bounds"));
+        assert!(raw(&socket, b"test dance\n").starts_with("error: the options of the test make no sense"));
+        assert!(raw(&socket, b"test\n").starts_with("error: the requests are"));
     });
 }
 

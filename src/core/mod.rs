@@ -6,6 +6,8 @@ mod ecn;
 pub mod headers;
 mod icmp;
 pub mod inbound;
+pub mod load_test;
+pub mod load_wire;
 pub mod offload;
 mod one_way;
 pub mod outbound;

@@ -23,6 +23,8 @@ use arc_swap::ArcSwap;
 use super::discard::{Discard, Discards};
 use super::icmp;
 use super::inbound::{Delivery, Fresh, Inbound};
+use super::load_test::{Options, Progress};
+use super::load_wire::{LoadReport, Request};
 use super::outbound::{Event, Heard, LinkConfig, Outbound, Policy, Sealing, SocketId, Train};
 use super::packet::Packet;
 use super::recent::Volume;
@@ -536,6 +538,20 @@ impl Portal {
                 Ok(link)
             }
             Kind::Padding => fresh.link.ok_or(Discard::UnknownLink),
+            Kind::LoadRequest => {
+                let link = fresh.link.ok_or(Discard::UnknownLink)?;
+                let request = Request::read(fresh.body).ok_or(Discard::Malformed)?;
+                let arrivals = self.inbound().arrivals();
+                self.outbound().on_load_request(now, link, &request, &arrivals);
+                Ok(link)
+            }
+            Kind::LoadReport => {
+                let link = fresh.link.ok_or(Discard::UnknownLink)?;
+                let report = LoadReport::read(fresh.body).ok_or(Discard::Malformed)?;
+                let arrivals = self.inbound().arrivals();
+                self.outbound().on_load_report(now, &report, &arrivals);
+                Ok(link)
+            }
             Kind::Close => {
                 let mut room = self.session();
                 room.session.close(now);
@@ -766,6 +782,42 @@ impl Portal {
     /// Socket of a link.
     pub fn socket(&self, link: LinkId) -> Option<SocketId> {
         self.outbound().socket(link)
+    }
+
+    // Load tests.
+
+    /// Begins a load test of the links. Then call [`Portal::on_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// Why that cannot be, in words.
+    pub fn start_load_test(&self, now: Instant, options: &Options) -> Result<(), String> {
+        let mut outbound = self.outbound();
+        let started = outbound.start_load_test(now, options);
+        self.settle(now, &outbound);
+        started
+    }
+
+    /// Ends it before it is complete, if there is one. Gives the links that have something to send.
+    pub fn stop_load_test(&self, now: Instant) -> u16 {
+        let mut outbound = self.outbound();
+        outbound.stop_load_test(now);
+        self.settle(now, &outbound)
+    }
+
+    /// How far it is, or what the last one brought; `None` if there was none.
+    pub fn load_test(&self) -> Option<Progress> {
+        self.outbound().load_test()
+    }
+
+    /// This portal makes a load test, or takes part in one of the other.
+    pub fn is_load_tested(&self) -> bool {
+        self.outbound().is_load_tested()
+    }
+
+    /// Tells for what share of the time, 0 to 1, the busiest thread ran or waited for a processor lately.
+    pub fn note_busy(&self, share: f64) {
+        self.outbound().note_busy(share);
     }
 
     // For people.

@@ -197,6 +197,9 @@ pub struct Link {
     pub reason: Option<String>,
     /// Links of a lower metric are used first.
     pub metric: u32,
+    /// Its data cost money or are limited.
+    #[serde(default)]
+    pub metered: bool,
     /// Congestion control of a UDP link (`newreno`, `none`); `kernel` for TCP.
     pub congestion_control: String,
     /// Longest IP packet that the path is known to carry away from here, bytes; `None` for a stream.

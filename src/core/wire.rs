@@ -89,6 +89,10 @@ pub enum Kind {
     PathReply = 9,
     /// Zeroes, acknowledged like a packet: what the link carries is measured.
     Padding = 10,
+    /// What the receiver is to do in a load test, see `core::outbound::load`.
+    LoadRequest = 11,
+    /// The answer to it.
+    LoadReport = 12,
 }
 
 impl Kind {
@@ -104,6 +108,8 @@ impl Kind {
             8 => Self::PathProbe,
             9 => Self::PathReply,
             10 => Self::Padding,
+            11 => Self::LoadRequest,
+            12 => Self::LoadReport,
             _ => return None,
         })
     }

@@ -53,6 +53,8 @@ pub enum Kind {
     Configuration,
     /// A link's data cap.
     Quota,
+    /// A load test began or ended.
+    LoadTest,
 }
 
 impl Kind {
@@ -68,6 +70,7 @@ impl Kind {
             Self::Session => "session",
             Self::Configuration => "configuration",
             Self::Quota => "quota",
+            Self::LoadTest => "load-test",
         }
     }
 }

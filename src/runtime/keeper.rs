@@ -698,6 +698,7 @@ fn link_config(peer: &Peer, orders: &Orders, demotion: Option<QuotaAction>, mete
         gso: peer.gso && has_gso(),
         rate_limit: rate_limit.map(|rate| Rate::from_bytes_per_second(rate.bits_per_second() / 8)),
         meter: peer.quota.map(|_| meter.clone()),
+        metered: peer.metered,
     }
 }
 

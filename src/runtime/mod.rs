@@ -1,6 +1,7 @@
 //! Real sockets, threads and time around `core`: moves bytes, decides nothing.
 
 mod alarm;
+mod busy;
 mod caps;
 mod clock;
 mod cpu;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use self::busy::BusyMeter;
 use self::caps::Caps;
 use self::clock::SystemEntropy;
 use self::engine::{Engine, Notice};
@@ -33,6 +35,7 @@ use self::tun::Tun;
 use crate::config::{
     Config, InterfaceName, LinkChange, MetricMode, Mtu, Peer, Protection, QuotaAction, Redundancy,
 };
+use crate::core::load_test::{Options, Progress};
 use crate::core::outbound::{Event, Policy};
 use crate::core::portal::{Portal, PortalConfig};
 use crate::core::session::protection::Manner;
@@ -46,6 +49,8 @@ const BUFFER_SIZE: usize = 2048;
 const MAX_MTU: u16 = 1500;
 /// How often links that the peer left are looked for.
 const TIDY: Duration = Duration::from_secs(30);
+/// How often it is measured during a load test how busy the threads are.
+const BUSY_LOOK: Duration = Duration::from_millis(250);
 
 /// Why a portal could not start, or had to end; one line for people.
 #[derive(Debug)]
@@ -133,8 +138,16 @@ impl Runtime {
         let mut tidy = tokio::time::interval(TIDY);
         let mut read = tokio::time::interval(caps::READ_EVERY);
         read.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut busy_look = tokio::time::interval(BUSY_LOOK);
+        busy_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut busy = BusyMeter::default();
         loop {
             tokio::select! {
+                _ = busy_look.tick(), if self.engine.portal.is_load_tested() => {
+                    if let Some(share) = busy.sample(clock::now()) {
+                        self.engine.portal.note_busy(share);
+                    }
+                }
                 notice = notices.0.recv() => match notice {
                     Some(Notice::SocketFailed(socket, reason)) => self.keeper.on_failure(socket, &reason),
                     Some(Notice::News) => self.tell_news().await,
@@ -274,6 +287,28 @@ impl Runtime {
             }
         }
         snapshot
+    }
+
+    /// Begins a load test of the links.
+    ///
+    /// # Errors
+    ///
+    /// Why that cannot be, in words.
+    pub fn start_load_test(&self, options: &Options) -> Result<(), String> {
+        self.engine.portal.start_load_test(clock::now(), options)?;
+        self.engine.refresh();
+        Ok(())
+    }
+
+    /// How far it is, or what the last one brought; `None` if there was none.
+    pub fn load_test(&self) -> Option<Progress> {
+        self.engine.portal.load_test()
+    }
+
+    /// Ends it before it is complete, if there is one.
+    pub fn stop_load_test(&self) {
+        let ready = self.engine.portal.stop_load_test(clock::now());
+        self.engine.settle(ready);
     }
 
     /// Says goodbye to the other portal, closes everything and removes the interface.

@@ -39,6 +39,15 @@ pub(super) fn notice(event: &Event) -> Notice {
         Event::Mtu { from, to } => {
             portal(Level::Info, Kind::Mtu, &format!("MTU {from} -> {to}: what the links carry"))
         }
+        Event::LoadTest { ours, begun } => {
+            let who = if *ours { "this" } else { "the other" };
+            let what = if *begun { "begins" } else { "ended" };
+            portal(
+                Level::Info,
+                Kind::LoadTest,
+                &format!("a load test of the links that {who} portal makes {what}"),
+            )
+        }
         Event::Joined => portal(Level::Info, Kind::Session, "session with the other portal established"),
         Event::PeerClosed => portal(Level::Warning, Kind::Session, "session lost: the other portal stopped"),
         Event::Trouble(trouble) => portal(Level::Warning, Kind::Session, &format!("no session: {trouble}")),

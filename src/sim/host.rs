@@ -46,6 +46,8 @@ pub struct HostSetup {
     pub keep_alive: Option<Duration>,
     /// Its datagrams leave in runs.
     pub gso: bool,
+    /// Its links' data are metered.
+    pub metered: bool,
     /// Its network card does not know how to cut them apart.
     pub loses_runs: LosesRuns,
     /// Longest datagram of its links.
@@ -65,6 +67,7 @@ impl Default for HostSetup {
             metrics: Vec::new(),
             keep_alive: None,
             gso: true,
+            metered: false,
             loses_runs: LosesRuns::Never,
             max_datagram: 1_472,
             policy: Policy::default(),
@@ -229,6 +232,7 @@ impl Host {
             gso: setup.gso,
             rate_limit: None,
             meter: None,
+            metered: setup.metered,
         }
     }
 

@@ -28,6 +28,7 @@ pub mod wire;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::core::load_test::{Options, Progress};
 use crate::core::portal::Sink;
 use crate::core::snapshot::Snapshot;
 use crate::core::units::{Instant, Rate};
@@ -45,6 +46,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const FORGET: Duration = Duration::from_secs(30);
 /// No queue of a portal holds more bytes: its own bound and one reading of the interface.
 const MOST_QUEUED: u64 = (8 << 20) + 64 * 2_048;
+/// A load test takes no longer.
+const LONGEST_TEST: Duration = Duration::from_secs(120);
 /// Timer calls that any second may bring, besides as many as there are datagrams.
 const TIMEOUTS_A_SECOND: u64 = 2_500;
 
@@ -232,6 +235,31 @@ impl World {
     pub fn attack(&mut self, attack: Attack) {
         self.adversary.attacks.push(attack);
         self.net.schedule(self.now + attack.every, Event::Attack(self.adversary.attacks.len() - 1));
+    }
+
+    /// Lets the portal at `end` begin a load test.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not.
+    pub fn start_load_test(&mut self, end: End, options: &Options) -> Result<(), String> {
+        let host = &mut self.hosts[end as usize];
+        host.portal.start_load_test(host.local(self.now), options)?;
+        host.wake = Some(self.now);
+        Ok(())
+    }
+
+    /// The same, and waits until it is over.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not begin, or that it does not end within two minutes.
+    pub fn load_test(&mut self, end: End, options: &Options) -> Result<Progress, String> {
+        self.start_load_test(end, options)?;
+        let progress = |world: &Self| world.hosts[end as usize].portal.load_test();
+        let over = |world: &Self| progress(world).is_some_and(|progress| !progress.running);
+        self.run_until(LONGEST_TEST, over).ok_or("the test does not end")?;
+        progress(self).ok_or("there is no result".to_owned())
     }
 
     // Time.

@@ -3,6 +3,7 @@
 mod charts;
 mod criteria;
 mod demo;
+mod diagnose;
 mod emulator_check;
 mod failover;
 mod figures;
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Criteria(criteria::Arguments),
     /// Show in a minute what Netcombiner is for.
     Demo(demo::Arguments),
+    /// Let `netcombiner test` find what is wrong with bonds that are made so.
+    Diagnose(diagnose::Arguments),
     /// Measure whether the emulator is true: rates, delays, queues, losses, cuts.
     EmulatorCheck(emulator_check::Arguments),
     /// Measure what a connection notices when links fail, return, flap and change their rate.
@@ -51,6 +54,7 @@ impl Command {
         match self {
             Self::Criteria(arguments) => criteria::run(&arguments),
             Self::Demo(arguments) => demo::run(&arguments),
+            Self::Diagnose(arguments) => diagnose::run(&arguments),
             Self::EmulatorCheck(arguments) => emulator_check::run(&arguments),
             Self::Failover(arguments) => failover::run(&arguments),
             Self::Figures(arguments) => figures::run(&arguments),

@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -21,12 +21,15 @@ pub use pair::{
 };
 
 use crate::netns::Namespace;
-use crate::process::Started;
+use crate::process::{Started, collect};
 use crate::usage;
 use crate::wait::until;
 
 /// How long a daemon may take to bring its interface up, and to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a test of a few links may take.
+const TEST_PATIENCE: Duration = Duration::from_secs(180);
 
 /// How much of a log an error shows.
 const LOG_LINES: usize = 20;
@@ -204,6 +207,27 @@ impl Portal {
     /// Changes a link: `netcombiner link IF NAME CHANGE`.
     pub fn change_link(&self, name: &str, change: &[&str]) -> Result<()> {
         self.ask(&[&["link", &self.interface, name], change].concat()).map(|_| ())
+    }
+
+    /// What `netcombiner test IF --json` and these arguments prints.
+    pub fn test(&self, arguments: &[&str]) -> Result<Value> {
+        let mut command = self.namespace.quiet_command(&self.binary);
+        command.args(["test", &self.interface, "--json", "--run-dir"]).arg(&self.run_dir).args(arguments);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let output = collect(Started(child), TEST_PATIENCE)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            bail!("{}: {}", self.name(), String::from_utf8_lossy(&output.stderr));
+        }
+        serde_json::from_str(&text).with_context(|| format!("{}: not JSON: {text}", self.name()))
+    }
+
+    /// Starts the same and leaves it alone.
+    pub fn start_test(&self, arguments: &[&str]) -> Result<Child> {
+        let mut command = self.namespace.quiet_command(&self.binary);
+        command.args(["test", &self.interface, "--run-dir"]).arg(&self.run_dir).args(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command.spawn()?)
     }
 
     fn ask(&self, arguments: &[&str]) -> Result<String> {

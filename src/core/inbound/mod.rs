@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::discard::Discard;
 use super::headers::{Arrived, Decompressor};
+use super::load_wire::AllArrivals;
 use super::one_way::{Apparent, OneWayDelay};
 use super::packet::Packet;
 use super::replay::{Refused, ReplayWindow};
@@ -213,6 +214,17 @@ impl Inbound {
         let joined = self.peer_links.each_ref().map(|peer_link| peer_link.link.map(|_| &peer_link.receiver));
         let several = joined.iter().flatten().count() > 1;
         several.then(|| joined.map(|receiver| receiver.and_then(Receiver::largest)))
+    }
+
+    /// What was received on each link, by our numbers.
+    pub fn arrivals(&self) -> AllArrivals {
+        let mut arrivals = AllArrivals::default();
+        for peer_link in &self.peer_links {
+            if let Some(link) = peer_link.link {
+                arrivals[link.index()] = peer_link.receiver.arrivals();
+            }
+        }
+        arrivals
     }
 
     /// When an acknowledgement or a report is due next, or a packet has waited long enough.

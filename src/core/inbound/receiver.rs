@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::core::load_wire::Arrivals;
 use crate::core::rtt::{INITIAL_RTT, MIN_ACK_DELAY, ack_delay};
 use crate::core::units::{Instant, expand32};
 use crate::core::wire::{ACK_DELAY_UNIT, ACK_MAX_WORDS, Ack};
@@ -22,6 +23,7 @@ pub struct Receiver {
     /// `next` at the last acknowledgements, oldest first: what lies below the first was told often enough.
     told: [u64; REPEATS],
     unacknowledged: u32,
+    arrivals: Arrivals,
     due: Option<Instant>,
     delay: Duration,
     /// When the last acknowledgement left, and the shortest time until the next.
@@ -37,6 +39,7 @@ impl Default for Receiver {
             seen: [0; (HISTORY / 64) as usize],
             told: [0; REPEATS],
             unacknowledged: 0,
+            arrivals: Arrivals::default(),
             due: None,
             delay: ack_delay(INITIAL_RTT),
             told_at: Instant::ZERO,
@@ -58,6 +61,8 @@ impl Receiver {
     pub fn on_received(&mut self, now: Instant, low: u32, now_please: bool) {
         let sequence = expand32(self.next, low);
         let in_order = sequence == self.next;
+        self.arrivals.all = self.arrivals.all.wrapping_add(1);
+        self.arrivals.late = self.arrivals.late.wrapping_add(u32::from(sequence < self.next));
         if sequence >= self.next {
             self.clear(self.next.max(sequence.saturating_sub(HISTORY - 1)), sequence);
             self.next = sequence + 1;
@@ -87,6 +92,11 @@ impl Receiver {
     /// Low half of the largest number received.
     pub fn largest(&self) -> Option<u32> {
         self.next.checked_sub(1).map(|largest| largest as u32)
+    }
+
+    /// How many came in, in order and not.
+    pub fn arrivals(&self) -> Arrivals {
+        self.arrivals
     }
 
     /// When an acknowledgement is due; `None` if there is nothing to tell.

@@ -175,7 +175,9 @@ impl Outbound {
 
     /// Whether the link has something to send that no other link takes: of what it has adopted, or padding.
     pub(super) fn has_own_load(&self, now: Instant, id: LinkId) -> bool {
-        self.queue.has_bound(id) || self.link(id).is_some_and(|link| link.measurement.is_on(now))
+        self.queue.has_bound(id)
+            || self.load.fills(id)
+            || self.link(id).is_some_and(|link| link.measurement.is_on(now))
     }
 
     /// Sends what waits of the conversations that the link has adopted; if that is nothing, padding while it is being
@@ -185,6 +187,10 @@ impl Outbound {
             self.fill(now, id, sealing, train, |this, train, room| {
                 let packet = this.queue.pop_bound(now, id, room, this.carries(id));
                 packet.map(|packet| this.send(now, id, sealing, train, packet)).is_some()
+            });
+        } else if self.load.fills(id) {
+            self.fill(now, id, sealing, train, |this, train, room| {
+                this.pad_for_test(now, id, sealing, train, room)
             });
         } else if self.has_own_load(now, id) {
             self.fill(now, id, sealing, train, |this, train, room| this.pad(now, id, sealing, train, room));

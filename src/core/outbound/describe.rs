@@ -76,6 +76,7 @@ fn describe_link(now: Instant, id: LinkId, link: &Link) -> snapshot::Link {
         since_seconds: now.since(link.since).as_secs_f64(),
         state_seconds: State::ALL.into_iter().map(spent).collect(),
         metric: link.metric().into(),
+        metered: link.config.metered,
         congestion_control: match (link.config.method, link.config.algorithm) {
             ("tcp", Algorithm::Unlimited) => "kernel".to_owned(),
             _ => link.sender.controller().name().to_owned(),

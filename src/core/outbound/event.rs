@@ -73,6 +73,13 @@ pub enum Event {
     Joined,
     /// The peer said that it stops.
     PeerClosed,
+    /// A load test begins or ends.
+    LoadTest {
+        /// This portal makes it, not the other one.
+        ours: bool,
+        /// It begins.
+        begun: bool,
+    },
     /// There is no session, and this is what is known of the reason.
     Trouble(String),
 }

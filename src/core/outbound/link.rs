@@ -87,6 +87,8 @@ pub struct LinkConfig {
     pub rate_limit: Option<Rate>,
     /// Counts what the link sends and receives on the wire.
     pub meter: Option<Meter>,
+    /// Its data cost money or are limited: no load test uses it unasked.
+    pub metered: bool,
 }
 
 /// Where a link is in its life.
@@ -327,6 +329,11 @@ impl Link {
         if self.state == State::Up && self.is_open() && now.since(self.last_received) >= DOUBT_AFTER {
             self.probe_due = true;
         }
+    }
+
+    /// Sends a probe soon, if it is up: its round-trip time is wanted.
+    pub(super) fn ask(&mut self) {
+        self.probe_due |= self.state == State::Up && self.is_open();
     }
 
     /// The peer asks whether the link works.

@@ -19,6 +19,7 @@ mod flow;
 mod interface_mtu;
 mod limit;
 mod link;
+mod load;
 mod pacer;
 mod path_mtu;
 mod queue;
@@ -47,6 +48,7 @@ use codel::Tolerance;
 use flow::Classifier;
 use interface_mtu::InterfaceMtu;
 use link::{Change, Link};
+use load::Load;
 use queue::Queue;
 use redundancy::Allowance;
 use sender::{Kept, Sender};
@@ -143,6 +145,7 @@ pub struct Outbound {
     policy: Policy,
     allowance: Allowance,
     adoption: Adoption,
+    load: Load,
     /// Links that may carry data now, a bit each.
     active: u16,
     /// Links that share the present backlog, a bit each.
@@ -190,6 +193,7 @@ impl Outbound {
             policy: Policy::default(),
             allowance: Allowance::default(),
             adoption: Adoption::default(),
+            load: Load::default(),
             active: 0,
             striped: 0,
             dark_since: Some(now),
@@ -360,6 +364,7 @@ impl Outbound {
         repairs.for_each(|kept| self.queue.give_back(kept.packet));
         self.copies.drain(..).for_each(|(_, kept)| self.queue.give_back(kept.packet));
         self.twins.expire(None).for_each(|packet| self.queue.give_back(packet));
+        self.abandon_load(now);
         self.events.push(Event::Joined);
     }
 
@@ -369,6 +374,7 @@ impl Outbound {
         for id in (0..MAX_LINKS as u8).map(LinkId) {
             self.change(now, id, |link| link.wait_for_session(now));
         }
+        self.abandon_load(now);
         self.events.push(Event::PeerClosed);
     }
 
@@ -446,7 +452,13 @@ impl Outbound {
 
     /// An acknowledgement of what was sent on the link.
     pub fn on_ack(&mut self, now: Instant, id: LinkId, ack: &Ack, timestamp: u32) {
-        self.change(now, id, |link| link.on_ack(now, ack, timestamp));
+        let mut rtt = None;
+        self.change(now, id, |link| {
+            let change = link.on_ack(now, ack, timestamp);
+            rtt = link.sender.path_rtt();
+            change
+        });
+        self.load.on_rtt(now, id, rtt);
         self.judge(now, id);
         self.collect(now, id, false);
         self.tune_queue(now);
@@ -532,10 +544,14 @@ impl Outbound {
         let waiting = (self.has_backlog() || !self.twins.is_empty()) && self.session;
         let links = self.each().filter_map(|(id, link)| {
             let used = waiting || self.session && self.has_own_load(now, id);
-            let paced = link.sender.paced_until(now).filter(|_| used && self.active & 1 << id.0 != 0);
+            let carries = self.active & 1 << id.0 != 0 || self.load.fills(id);
+            let paced = link.sender.paced_until(now).filter(|_| used && carries);
             [link.next_timeout(self.has_stand_in(id)), paced].into_iter().flatten().min()
         });
-        [links.min(), self.twins.next_expiry(), self.mtu.next_timeout()].into_iter().flatten().min()
+        [links.min(), self.twins.next_expiry(), self.mtu.next_timeout(), self.load.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Handles every timer that is due. Then ask [`Outbound::ready`].
@@ -546,6 +562,7 @@ impl Outbound {
             self.judge(now, id);
         }
         self.twins.expire(Some(now)).for_each(|packet| self.queue.give_back(packet));
+        self.tend_load(now);
         if self.mtu.next_timeout().is_some_and(|at| now >= at) {
             self.fit(now);
         }

@@ -38,6 +38,7 @@ impl Outbound {
         self.each().fold(0, |mask, (id, link)| {
             let copy = self.session && self.copies.iter().any(|(target, _)| *target == id);
             let ready = link.has_control()
+                || link.is_open() && self.load.has_mail(id)
                 || copy && link.sender.urgent_credit() > 0
                 || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
                 || backlog && self.takes_backlog(now, id) && link.sender.credit(now) > 0
@@ -161,6 +162,9 @@ impl Outbound {
         if let Some(len) = link.path_reply.take() {
             let body = stamp.control(train, link, Kind::PathReply, 0, PATH_REPLY_LEN);
             body.copy_from_slice(&len.to_be_bytes());
+        }
+        if let Some((kind, body)) = self.load.take_mail(id) {
+            stamp.control(train, link, kind, 0, body.len()).copy_from_slice(&body);
         }
         if let Some(len) = link.take_path_probe(now) {
             let padding = usize::from(len).saturating_sub(HEADER_LEN + sealing.footer_len);

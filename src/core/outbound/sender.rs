@@ -111,6 +111,23 @@ pub struct Totals {
     pub excused: u64,
 }
 
+/// What is sent in spite of congestion control, to see how long a queue the path can have. What becomes of it is no
+/// news to the controller.
+struct Forced {
+    from: Instant,
+    /// `None` as long as it goes on.
+    until: Option<Instant>,
+    rate: Rate,
+    window: u64,
+}
+
+impl Forced {
+    /// Whether what left then was forced.
+    fn covers(&self, sent: Instant) -> bool {
+        sent >= self.from && self.until.is_none_or(|until| sent < until)
+    }
+}
+
 /// The sending half of a link.
 pub struct Sender {
     next_sequence: u64,
@@ -126,6 +143,8 @@ pub struct Sender {
     /// Reordering window in quarters of the minimal RTT.
     reorder_quarters: u32,
     rtt: Rtt,
+    /// What the last acknowledgement told of the round-trip time, without the peer's delay.
+    path_rtt: Option<Duration>,
     /// Start of the present wait for an acknowledgement.
     waiting_since: Instant,
     pto_count: u32,
@@ -139,6 +158,7 @@ pub struct Sender {
     app_limited_until: u64,
     last_rate: Option<Rate>,
     controller: Box<dyn Controller>,
+    forced: Option<Forced>,
     /// Losses of what was sent before are no news of the path's capacity, see [`Sender::renew`].
     controlled_since: Instant,
     pacer: Pacer,
@@ -178,6 +198,7 @@ impl Sender {
             reorder_seen: false,
             reorder_quarters: 1,
             rtt: Rtt::default(),
+            path_rtt: None,
             waiting_since: now,
             pto_count: 0,
             loss_at: None,
@@ -188,6 +209,7 @@ impl Sender {
             app_limited_until: 0,
             last_rate: None,
             controller: algorithm.controller(max_datagram),
+            forced: None,
             controlled_since: now,
             pacer: Pacer::default(),
             max_datagram,
@@ -219,15 +241,14 @@ impl Sender {
         if !self.pacer.is_open(now) {
             return 0;
         }
-        let window =
-            self.controller.window().map_or(u64::MAX, |window| window.saturating_sub(self.in_flight));
+        let window = self.window().map_or(u64::MAX, |window| window.saturating_sub(self.in_flight));
         window.min(self.train_bytes())
     }
 
     /// Bytes that may leave now although window or pacer say no: repairs and the packets of sparse
     /// conversations, which are few.
     pub fn urgent_credit(&self) -> u64 {
-        let window = self.controller.window().map_or(u64::MAX, |window| window + URGENT * self.max_datagram);
+        let window = self.window().map_or(u64::MAX, |window| window + URGENT * self.max_datagram);
         window.saturating_sub(self.in_flight)
     }
 
@@ -245,7 +266,7 @@ impl Sender {
 
     /// When the pacer opens, if it is what keeps the link from sending.
     pub fn paced_until(&self, now: Instant) -> Option<Instant> {
-        let room = self.controller.window().is_none_or(|window| window > self.in_flight);
+        let room = self.window().is_none_or(|window| window > self.in_flight);
         (room && !self.pacer.is_open(now)).then(|| self.pacer.next())
     }
 
@@ -339,12 +360,13 @@ impl Sender {
             self.last_rate = Some(sample.rate);
         }
         let app_limited = self.is_app_limited();
+        let path_rtt = rtt.map(|rtt| rtt.saturating_sub(delay));
         let acked = Acked {
             bytes: newly.bytes,
             newest_sent: newly.newest_sent,
             app_limited,
             rate,
-            rtt: rtt.map(|rtt| rtt.saturating_sub(delay)),
+            rtt: path_rtt,
             one_way: rtt.map(|rtt| {
                 let departure = Instant::from_nanos(now.as_nanos().saturating_sub(rtt.as_nanos() as u64));
                 Apparent::of(departure.micros24(), timestamp.wrapping_sub(delay.as_micros() as u32))
@@ -352,7 +374,10 @@ impl Sender {
             delivered: self.delivered,
             delivered_when_sent: newly.sample.map_or(0, |sample| sample.delivered),
         };
-        self.controller.on_ack(now, &acked, self.in_flight, &self.rtt);
+        if !self.was_forced(newly.newest_sent) {
+            self.controller.on_ack(now, &acked, self.in_flight, &self.rtt);
+        }
+        self.path_rtt = path_rtt;
         let lost = self.detect_losses(now);
         Outcome { acked: newly.count, lost }
     }
@@ -449,12 +474,16 @@ impl Sender {
             self.lost.extend(sent.kept.take());
             let length = u64::from(sent.bytes).saturating_sub(self.around);
             self.suspicion.on_lost(length);
-            self.segmentation.on_lost(sent.time, sent.in_run);
+            let forced = self.forced.as_ref().is_some_and(|forced| forced.covers(sent.time));
+            if !forced {
+                self.segmentation.on_lost(sent.time, sent.in_run);
+            }
             count += 1;
             let long = self.length_in_doubt && length > BASE.into();
             let cut_in_vain = sent.in_run && self.segmentation.is_in_doubt();
-            self.totals.excused += u64::from(long || cut_in_vain || sent.time < self.controlled_since);
-            if sent.time >= self.controlled_since {
+            let uncontrolled = forced || sent.time < self.controlled_since;
+            self.totals.excused += u64::from(long || cut_in_vain || uncontrolled);
+            if !uncontrolled {
                 lost.bytes += u64::from(sent.bytes);
                 lost.newest_sent = lost.newest_sent.max(sent.time);
                 oldest.get_or_insert(sent.time);
@@ -586,6 +615,29 @@ impl Sender {
         (self.pacer, self.app_limited_until) = (Pacer::default(), 0);
     }
 
+    /// From now on sends at `rate` and with so much in flight, whatever the controller says.
+    pub fn force(&mut self, now: Instant, rate: Rate, window: u64) {
+        self.forced = Some(Forced { from: now, until: None, rate, window });
+    }
+
+    /// Obeys the controller again.
+    pub fn release(&mut self, now: Instant) {
+        if let Some(forced) = &mut self.forced {
+            forced.until.get_or_insert(now);
+        }
+    }
+
+    /// What left then was forced.
+    fn was_forced(&self, sent: Instant) -> bool {
+        self.forced.as_ref().is_some_and(|forced| forced.covers(sent))
+    }
+
+    /// Most bytes that may be in flight now; `None` without limit.
+    fn window(&self) -> Option<u64> {
+        let forced = self.forced.as_ref().filter(|forced| forced.until.is_none());
+        forced.map(|forced| forced.window).or_else(|| self.controller.window())
+    }
+
     /// Tells the longest datagram of the link, and the IP and UDP headers around each: what a link carries is
     /// counted with them, as half of a small datagram is headers. Bytes.
     pub fn set_max_datagram(&mut self, max_datagram: u64, around: u64) {
@@ -612,6 +664,16 @@ impl Sender {
         &self.rtt
     }
 
+    /// What the last acknowledgement told of the round-trip time, without the peer's delay.
+    pub fn path_rtt(&self) -> Option<Duration> {
+        self.path_rtt
+    }
+
+    /// Bytes delivered so far, with the headers around them.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
     /// Share of the last few hundred datagrams that were lost.
     pub fn loss(&self) -> f64 {
         self.loss
@@ -629,6 +691,11 @@ impl Sender {
 
     /// The rate at which datagrams leave; `None`: at any.
     pub fn pacing_rate(&self) -> Option<Rate> {
+        let forced = self.forced.as_ref().filter(|forced| forced.until.is_none());
+        forced.map(|forced| self.limited(forced.rate)).or_else(|| self.controlled_rate())
+    }
+
+    fn controlled_rate(&self) -> Option<Rate> {
         self.controller.pacing_rate(&self.rtt).map(|rate| self.limited(rate)).or(self.rate_limit)
     }
 
@@ -638,7 +705,7 @@ impl Sender {
 
     /// The rate that the link will show if it is used: more than what it has shown while that grows.
     pub fn prospect(&self) -> Option<Rate> {
-        let growing = if self.controller.is_searching() { self.pacing_rate() } else { None };
+        let growing = if self.controller.is_searching() { self.controlled_rate() } else { None };
         growing.or_else(|| self.rate())
     }
 

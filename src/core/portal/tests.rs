@@ -40,6 +40,7 @@ fn link_config() -> LinkConfig {
         algorithm: Algorithm::NewReno,
         metric: None,
         gso: true,
+        metered: false,
         keep_alive: None,
         rate_limit: None,
         meter: None,
