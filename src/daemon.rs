@@ -15,7 +15,8 @@ use crate::core::snapshot::Snapshot;
 use crate::process::daemon::{Daemonised, Readiness, daemonise};
 use crate::process::hooks::{self, Phase};
 use crate::process::lock::Lock;
-use crate::process::{logging, service};
+use crate::process::run_dir::RunDir;
+use crate::process::{logging, routes, service};
 use crate::runtime::Runtime;
 
 /// Longest wait for the interface's end; it takes the kernel some 20 ms.
@@ -60,7 +61,8 @@ fn serve(up: Up, readiness: &mut Option<Readiness>) -> UpResult {
     let hooks = up.config.host.hooks.clone();
     let started = hooks::run(Phase::PreUp, &hooks.pre_up, &interface).map_err(Into::into).and_then(|()| {
         let socket = Listener::bind(&up.run_dir.socket(&interface))?;
-        tokio.block_on(live(&interface, up.config_path, up.config, socket, readiness))
+        let order = Order { interface: &interface, config_path: up.config_path, run_dir: up.run_dir.clone() };
+        tokio.block_on(live(order, up.config, socket, readiness))
     });
     // However far it came: what was set up is taken down.
     hooks::run_all(Phase::PostDown, &hooks.post_down, &interface);
@@ -68,10 +70,16 @@ fn serve(up: Up, readiness: &mut Option<Readiness>) -> UpResult {
     started
 }
 
+/// What is to run, and where its files are.
+struct Order<'a> {
+    interface: &'a InterfaceName,
+    config_path: PathBuf,
+    run_dir: RunDir,
+}
+
 /// From the interface's coming up to its going down.
 async fn live(
-    interface: &InterfaceName,
-    config_path: PathBuf,
+    Order { interface, config_path, run_dir }: Order<'_>,
     config: Config,
     socket: Listener,
     readiness: &mut Option<Readiness>,
@@ -80,10 +88,16 @@ async fn live(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let (runtime, mut notices) = Runtime::start(interface, config).await?;
-    let portal =
-        Arc::new(LivePortal { runtime, config_path, interface: interface.clone(), stop: Notify::new() });
+    let (runtime, mut notices) = Runtime::start(interface, config.clone()).await?;
+    let portal = Arc::new(LivePortal {
+        runtime,
+        config_path,
+        interface: interface.clone(),
+        run_dir,
+        stop: Notify::new(),
+    });
     let result = async {
+        routes::up(interface, &config.host, &config.peers, &portal.run_dir)?;
         hooks::run(Phase::PostUp, &hooks.post_up, interface)?;
         if let Some(readiness) = readiness.take() {
             readiness.ready()?;
@@ -109,6 +123,7 @@ async fn live(
     .await;
     service::stopping();
     hooks::run_all(Phase::PreDown, &hooks.pre_down, interface);
+    routes::down(interface, &portal.run_dir);
     portal.runtime.stop();
     drop(portal);
     gone(interface).await;
@@ -134,6 +149,7 @@ struct LivePortal {
     runtime: Runtime,
     config_path: PathBuf,
     interface: InterfaceName,
+    run_dir: RunDir,
     stop: Notify,
 }
 
@@ -150,7 +166,10 @@ impl Handler for LivePortal {
                 for warning in &warnings {
                     tracing::warn!("{warning}");
                 }
-                self.runtime.apply(config).map_err(|error| error.to_string())
+                let (host, peers) = (config.host.clone(), config.peers.clone());
+                self.runtime.apply(config).map_err(|error| error.to_string()).and_then(|()| {
+                    routes::up(&self.interface, &host, &peers, &self.run_dir).map_err(|e| e.to_string())
+                })
             }
         };
         match &outcome {

@@ -8,4 +8,5 @@ pub mod core;
 pub mod daemon;
 pub mod process;
 pub mod runtime;
+pub mod setup;
 pub mod sim;

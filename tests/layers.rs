@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 /// Rooms, and what each may import of ours.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("cli", &["cli", "config", "control", "process", "core::snapshot"]),
+    ("cli", &["cli", "config", "control", "process", "setup", "core::snapshot"]),
     ("config", &["config"]),
     ("control", &["control", "core::snapshot"]),
     ("core", &["core"]),
     ("process", &["process", "config"]),
     ("runtime", &["runtime", "config", "core"]),
+    ("setup", &["setup", "config", "control", "process"]),
     ("sim", &["sim", "core"]),
 ];
 

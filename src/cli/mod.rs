@@ -7,6 +7,8 @@ mod args;
 mod ask;
 mod failure;
 mod genkey;
+mod routes;
+mod setup;
 mod up;
 
 use std::ffi::OsString;
@@ -38,6 +40,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
         Some(Command::Show { interface, json, run }) => ask::show(&run, interface.as_ref(), json),
         Some(Command::Reload { interface, run }) => ask::reload(&run, &interface),
         Some(Command::Down { interface, run }) => ask::down(&run, &interface),
+        Some(Command::Setup { side }) => setup::run(side),
+        Some(Command::Routes { role, arguments }) => routes::run(role.0, &arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,10 +1,11 @@
 //! The `[Host]` section.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::fields::{Field, Fields};
 use super::value::{self, MIN_IPV6_MTU};
-use super::{Cidr, Hooks, Host, Key, MetricMode, Mtu, Protection, Redundancy, load};
+use super::{Cidr, Hooks, Host, Key, MetricMode, Mtu, Network, Protection, Redundancy, Routing, Table, load};
 
 pub(super) const KEYS: &[&str] = &[
     "Key",
@@ -16,6 +17,9 @@ pub(super) const KEYS: &[&str] = &[
     "MetricMode",
     "Redundancy",
     "Offload",
+    "Table",
+    "Route",
+    "DNS",
     "PreUp",
     "PostUp",
     "PreDown",
@@ -40,6 +44,7 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
     let metric_mode = fields.parsed("MetricMode", |text| text.parse::<MetricMode>());
     let redundancy = fields.parsed("Redundancy", |text| text.parse::<Redundancy>());
     let offload = fields.parsed("Offload", |text| value::choice(text, &[("auto", true), ("off", false)]));
+    let routing = routing(fields);
     let commands = |key| fields.all(key).map(|entry| entry.value.clone()).collect();
     Some(Host {
         hooks: Hooks {
@@ -55,6 +60,7 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
         metric_mode: metric_mode.value().unwrap_or_default(),
         redundancy: redundancy.value().unwrap_or_default(),
         offload: offload.value().unwrap_or(true),
+        routing,
     })
 }
 
@@ -107,6 +113,40 @@ fn protection(fields: &mut Fields, key: Field<Key>) -> Option<Protection> {
     let fault = format!("Protection = {needs_key} needs Key or KeyFile; make one with `netcombiner genkey`");
     fields.missing("Key", &fault);
     None
+}
+
+fn routing(fields: &mut Fields) -> Routing {
+    let table = fields.parsed("Table", |text| text.parse::<Table>());
+    let mut routing = Routing::default();
+    for entry in fields.all("Route") {
+        if matches!(table, Field::Absent | Field::Given(Table::Off, _)) {
+            fields.error(
+                entry.line,
+                "Route",
+                "refused: nothing is led while Table is off; write Table = auto",
+            );
+        }
+        for text in entry.value.split(',').map(str::trim) {
+            match text.parse::<Network>() {
+                Ok(network) if routing.routes.contains(&network) => {
+                    fields.error(entry.line, "Route", &format!("repeated: {network} is given already"));
+                }
+                Ok(network) => routing.routes.push(network),
+                Err(allowed) => fields.invalid(entry.line, "Route", &allowed, text),
+            }
+        }
+    }
+    for entry in fields.all("DNS") {
+        for text in entry.value.split(',').map(str::trim) {
+            match (text.parse::<IpAddr>(), value::search_domain(text)) {
+                (Ok(address), _) => routing.dns.push(address),
+                (_, Ok(domain)) => routing.search.push(domain),
+                (_, Err(allowed)) => fields.invalid(entry.line, "DNS", &allowed, text),
+            }
+        }
+    }
+    routing.table = table.value().unwrap_or_default();
+    routing
 }
 
 fn addresses(fields: &mut Fields) -> Vec<Cidr> {

@@ -30,7 +30,9 @@ use std::time::Duration;
 pub use diagnostic::{Diagnostic, Errors, Warning};
 pub use endpoint::{Remote, RemoteHost};
 pub use key::Key;
-pub use value::{Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Protection, Redundancy};
+pub use value::{
+    Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Network, Protection, Redundancy, Table,
+};
 
 /// Most `[Peer]` sections in one file: the wire format has room for 16 links between two portals.
 pub const MAX_PEERS: usize = 16;
@@ -63,8 +65,23 @@ pub struct Host {
     pub redundancy: Redundancy,
     /// Packets may cross the interface together, if the system can.
     pub offload: bool,
+    /// What this system leads into the tunnel.
+    pub routing: Routing,
     /// Commands of the operator.
     pub hooks: Hooks,
+}
+
+/// What this system leads into the tunnel while the interface is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routing {
+    /// Where the routes are made.
+    pub table: Table,
+    /// What is led into the tunnel; everything if empty.
+    pub routes: Vec<Network>,
+    /// Name servers.
+    pub dns: Vec<IpAddr>,
+    /// Search domains for the resolver.
+    pub search: Vec<String>,
 }
 
 /// Shell commands run around the life of the interface, in the order of the file. `%i` in them
