@@ -94,7 +94,9 @@ impl Site {
 
     #[track_caller]
     fn assert_as_before(&self) {
-        for (namespace, (system, files)) in [self.lab.local(), self.lab.remote()].into_iter().zip(&self.before) {
+        for (namespace, (system, files)) in
+            [self.lab.local(), self.lab.remote()].into_iter().zip(&self.before)
+        {
             let (now, files_now) = state(&self.lab, namespace);
             let changes = now.changes_since(system);
             assert!(changes.is_empty(), "{}: {changes}", namespace.name());
@@ -183,7 +185,8 @@ fn answers(from: &Namespace, target: IpAddr) -> bool {
 /// Connects, sends `length` bytes, and waits until they are there; who was seen to connect.
 #[track_caller]
 fn send(from: &Namespace, to: &Namespace, target: SocketAddr, length: usize) -> IpAddr {
-    let any: SocketAddr = if target.is_ipv4() { ([0; 4], target.port()).into() } else { ([0u16; 8], target.port()).into() };
+    let any: SocketAddr =
+        if target.is_ipv4() { ([0; 4], target.port()).into() } else { ([0u16; 8], target.port()).into() };
     let listener = to.enter(|| TcpListener::bind(any)).unwrap().unwrap();
     let receiver = std::thread::spawn(move || {
         let (mut stream, peer) = listener.accept().unwrap();
@@ -250,7 +253,10 @@ fn nothing_is_done_to_show_it(site: &Site) {
     }
     // Nobody answers there, which makes no difference; a line that was cut is refused in one line.
     let error = site.try_run(site.lab.local(), &["setup", "local", "nc0", "nc1:abc"]).unwrap_err();
-    assert!(error.ends_with("nc0: not a pairing line: it was cut or changed on the way; copy all of it"), "{error}");
+    assert!(
+        error.ends_with("nc0: not a pairing line: it was cut or changed on the way; copy all of it"),
+        "{error}"
+    );
     site.assert_as_before();
 }
 
@@ -328,9 +334,7 @@ fn the_second_link_survives_another_address(site: &Site) {
     });
     // It alone must do.
     lab.local().ip("link set wan0 down").unwrap();
-    wait_for("a way over the second link alone", || {
-        answers(lab.client(), lab.server_address(Family::V4))
-    });
+    wait_for("a way over the second link alone", || answers(lab.client(), lab.server_address(Family::V4)));
 }
 
 /// As it was before the test.

@@ -130,7 +130,7 @@ Example:
     /// Lead packets into the tunnel: what the hooks of a configuration call
     #[command(after_help = "\
 Examples:
-  netcombiner routes local-nat --help
+  netcombiner routes local-nat
   netcombiner routes local-nat up nc0 --lan eth0 --dry-run
 
 In [Host]:
@@ -139,8 +139,8 @@ In [Host]:
     Routes {
         /// What the system is to be
         role: RoleName,
-        /// up or down, the interface, and options; --help explains those of the role
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        /// up or down, the interface, and options; none: print what they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
 }

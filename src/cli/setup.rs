@@ -18,9 +18,9 @@ use crate::setup::{self, Link, LinkRoute, LocalOptions, Manner, Pairing, Place, 
 
 pub(super) const EXAMPLES: &str = "\
 Example:
-  netcombiner setup remote nc0                                     (on the VPS)
-  netcombiner setup local nc0 nc1:eyJhIjpb... --lan br-lan         (on the router)
-  netcombiner setup undo nc0                                       (on either)";
+  netcombiner setup remote nc0                               (on the VPS)
+  netcombiner setup local nc0 nc1:eyJhIjpb... --lan br-lan   (on the router)
+  netcombiner setup undo nc0                                 (on either)";
 
 /// UDP port of the remote portal.
 const PORT: u16 = 7000;
@@ -37,9 +37,10 @@ Examples:
   netcombiner setup remote nc0 --manner address --dry-run
   ssh vps netcombiner setup remote nc0 | netcombiner setup local nc0 - --lan br-lan
 
-It finds the public addresses, makes a key, writes the configuration, and starts the portal, now and
-at each boot. The line that it prints on standard output holds the key: treat it as a password. A
-second time it prints the same line and changes nothing.")]
+It finds the public addresses, makes a key, writes the configuration, and starts
+the portal, now and at each boot. The line that it prints on standard output
+holds the key: treat it as a password. A second time it prints the same line and
+changes nothing.")]
     Remote {
         /// Interface to make; its name ends in a number
         interface: InterfaceName,
@@ -71,9 +72,9 @@ Examples:
   netcombiner setup local nc0 - --route-all <pairing-line
   netcombiner setup local nc0 nc1:eyJhIjpb... --lan br-lan --route 10.0.0.0/8 --dry-run
 
-Each interface with a default route becomes a link, bound to it, and follows its routes when DHCP or
-PPP change them. The tunnel's own packets are marked and never led into the tunnel. Call it again when
-a link was added.")]
+Each interface with a default route becomes a link, bound to it, and follows its
+routes when DHCP or PPP change them. The tunnel's own packets are marked and
+never led into the tunnel. Call it again when a link was added.")]
     Local {
         /// Interface to make; its name ends in a number
         interface: InterfaceName,
@@ -107,8 +108,9 @@ Examples:
   netcombiner setup undo nc0 --dry-run
   netcombiner setup undo nc0
 
-The portal ends, and with it what it did to routes, rules, nftables and sysctls; files that were there
-before come back. A configuration that was edited since is kept beside, as nc0.edited.")]
+The portal ends, and with it what it did to routes, rules, nftables and sysctls;
+files that were there before come back. A configuration that was edited since is
+kept beside, as nc0.edited.")]
     Undo {
         /// Interface
         interface: InterfaceName,
@@ -248,7 +250,10 @@ fn remote(place: &Place, asked: &RemoteOptions, how: &HowArgs) -> Result<(), Fai
         made.pairing.port,
         endpoints.join(", ")
     ));
-    say("on the router: netcombiner setup local nc0 PAIRING-LINE --lan INTERFACE; the line is secret:");
+    let interface = &place.interface;
+    say(&format!(
+        "on the router: netcombiner setup local {interface} PAIRING-LINE --lan LAN; the line is secret:"
+    ));
     print_out(&Zeroizing::new(format!("{}\n", *line)))
 }
 

@@ -86,8 +86,11 @@ impl Journal {
         let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
         for path in missing.into_iter().rev() {
             self.note(place, Done::Directory(path.to_owned()))?;
-            let made = DirBuilder::new().mode(0o755).create(path);
-            made.map_err(|error| SetupError::file("make", path, &error))?;
+            match DirBuilder::new().mode(0o755).create(path) {
+                // The journal, which was just written, is in it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made.map_err(|error| SetupError::file("make", path, &error))?,
+            }
         }
         Ok(())
     }

@@ -57,6 +57,9 @@ impl Plan<'_> {
     fn make(&self, journal: &mut Journal) -> Result<Applied, SetupError> {
         let place = self.place;
         let mut notes = Vec::new();
+        if service::has_systemd(place) {
+            service::must_be_installed(place)?;
+        }
         journal.make_directory(place, &place.state_dir)?;
         journal.save(place)?;
         journal.make_directory(place, &place.etc_dir)?;

@@ -34,6 +34,18 @@ pub(super) fn unit(place: &Place) -> Option<String> {
     Some(UNIT.replace("/usr/bin/netcombiner", &place.program.to_string_lossy()))
 }
 
+/// Whether the unit can run this program: it sees neither homes nor the system's temporary directory.
+pub(super) fn must_be_installed(place: &Place) -> Result<(), SetupError> {
+    let hidden = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
+    if hidden.iter().any(|directory| place.program.starts_with(directory)) {
+        let program = place.program.display();
+        return Err(SetupError::new(format!(
+            "systemd cannot run {program}; copy it to /usr/local/bin and call that"
+        )));
+    }
+    Ok(())
+}
+
 pub(super) fn is_running(place: &Place) -> Result<bool, SetupError> {
     let path = place.run_dir.pid_file(&place.interface);
     lock::is_held(&path).map_err(|error| SetupError::file("read", &path, &error))
