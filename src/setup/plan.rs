@@ -75,12 +75,13 @@ impl Plan<'_> {
         let started = if service::has_systemd(place) {
             self.make_unit(journal, changed)?
         } else {
-            notes.push(
-                "systemd does not run here, so the portal was started without a service manager; have the system \
-                 start it again after a reboot"
-                    .to_owned(),
-            );
-            self.make_process(journal, changed)?
+            let started = self.make_process(journal, changed)?;
+            if started {
+                notes.push(
+                    "systemd does not run here: the portal was started, but not for the next boot".to_owned(),
+                );
+            }
+            started
         };
         let changed = changed || started;
         Ok(Applied { changed, notes })
