@@ -32,7 +32,7 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is sent to see that both links carry it: a second of both.
-const LOAD: usize = 8_000_000;
+const LOAD: usize = 2_000_000;
 
 /// Both systems before the set-up, and what is on their disks.
 struct Site {
@@ -42,8 +42,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let lab =
-            Lab::new(&[LinkSpec::mbit(40.0).delay_ms(2.0), LinkSpec::mbit(30.0).delay_ms(4.0)]).unwrap();
+        let lab = Lab::new(&[LinkSpec::mbit(8.0).delay_ms(2.0), LinkSpec::mbit(6.0).delay_ms(4.0)]).unwrap();
         for namespace in [lab.local(), lab.remote()] {
             namespace
                 .sysctls(&[
