@@ -1,6 +1,6 @@
 //! One run of the program for one interface: from an order to the end of the portal.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use crate::journal::{Journal, Kind, Level, Notice};
 use crate::process::daemon::{Daemonised, Readiness, daemonise};
 use crate::process::hooks::{self, Phase};
 use crate::process::lock::Lock;
-use crate::process::{logging, service};
+use crate::process::run_dir::RunDir;
+use crate::process::{logging, routes, service};
 use crate::runtime::Runtime;
 use crate::status;
 
@@ -52,7 +53,7 @@ pub fn run(up: Up) -> UpResult {
 }
 
 fn serve(up: Up, readiness: &mut Option<Readiness>) -> UpResult {
-    let interface = up.interface;
+    let interface = up.interface.clone();
     let lock = Lock::acquire(&up.run_dir, &interface)?;
     let background = readiness.as_ref().is_some_and(Readiness::is_background);
     logging::init(&interface, up.log_level, background)?;
@@ -63,7 +64,9 @@ fn serve(up: Up, readiness: &mut Option<Readiness>) -> UpResult {
     let hooks = up.config.host.hooks.clone();
     let started = hooks::run(Phase::PreUp, &hooks.pre_up, &interface).map_err(Into::into).and_then(|()| {
         let socket = Listener::bind(&up.run_dir.socket(&interface))?;
-        tokio.block_on(live(&interface, up.config_path, up.config, &up.state_dir, socket, readiness))
+        let Up { config_path, config, run_dir, state_dir, .. } = up;
+        let order = Order { interface: &interface, config_path, run_dir, state_dir };
+        tokio.block_on(live(order, config, socket, readiness))
     });
     // However far it came: what was set up is taken down.
     hooks::run_all(Phase::PostDown, &hooks.post_down, &interface);
@@ -71,12 +74,18 @@ fn serve(up: Up, readiness: &mut Option<Readiness>) -> UpResult {
     started
 }
 
+/// What is to run, and where its files are.
+struct Order<'a> {
+    interface: &'a InterfaceName,
+    config_path: PathBuf,
+    run_dir: RunDir,
+    state_dir: PathBuf,
+}
+
 /// From the interface's coming up to its going down.
 async fn live(
-    interface: &InterfaceName,
-    config_path: PathBuf,
+    Order { interface, config_path, run_dir, state_dir }: Order<'_>,
     config: Config,
-    state_dir: &Path,
     socket: Listener,
     readiness: &mut Option<Readiness>,
 ) -> UpResult {
@@ -86,11 +95,19 @@ async fn live(
     let mut hang_up = signal(SignalKind::hangup())?;
     let journal = Arc::new(Journal::default());
     let (status, wanted) = watch::channel(config.host.status.clone());
-    let (runtime, mut notices) = Runtime::start(interface, config, state_dir, Arc::clone(&journal)).await?;
-    let stop = Notify::new();
-    let portal =
-        Arc::new(LivePortal { runtime, journal, config_path, interface: interface.clone(), status, stop });
+    let (runtime, mut notices) =
+        Runtime::start(interface, config.clone(), &state_dir, Arc::clone(&journal)).await?;
+    let portal = Arc::new(LivePortal {
+        runtime,
+        journal,
+        config_path,
+        interface: interface.clone(),
+        run_dir,
+        status,
+        stop: Notify::new(),
+    });
     let result = async {
+        routes::up(interface, &config.host, &config.peers, &portal.run_dir)?;
         hooks::run(Phase::PostUp, &hooks.post_up, interface)?;
         if let Some(readiness) = readiness.take() {
             readiness.ready()?;
@@ -118,6 +135,7 @@ async fn live(
     .await;
     service::stopping();
     hooks::run_all(Phase::PreDown, &hooks.pre_down, interface);
+    routes::down(interface, &portal.run_dir);
     portal.runtime.stop();
     drop(portal);
     gone(interface).await;
@@ -144,6 +162,7 @@ struct LivePortal {
     journal: Arc<Journal>,
     config_path: PathBuf,
     interface: InterfaceName,
+    run_dir: RunDir,
     /// Where the status page is served.
     status: watch::Sender<Option<Status>>,
     stop: Notify,
@@ -173,12 +192,11 @@ impl Handler for LivePortal {
                 for warning in &warnings {
                     tracing::warn!("{warning}");
                 }
-                let status = config.host.status.clone();
-                let applied = self.runtime.apply(config).map_err(|error| error.to_string());
-                if applied.is_ok() {
-                    self.show_status_at(status);
-                }
-                applied
+                let (host, peers) = (config.host.clone(), config.peers.clone());
+                self.runtime.apply(config).map_err(|error| error.to_string()).and_then(|()| {
+                    self.show_status_at(host.status.clone());
+                    routes::up(&self.interface, &host, &peers, &self.run_dir).map_err(|e| e.to_string())
+                })
             }
         };
         let tell = |level, text: &str| self.journal.tell(Notice::new(level, Kind::Configuration, text));

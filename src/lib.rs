@@ -12,6 +12,7 @@ pub mod journal;
 pub mod process;
 pub mod quota;
 pub mod runtime;
+pub mod setup;
 pub mod sim;
 pub mod status;
 pub mod top;

@@ -21,7 +21,7 @@ fn load(pair: &Path, side: &str) -> Config {
 #[test]
 fn both_sides_load_and_fit() {
     let pairs = pairs();
-    assert_eq!(pairs.len(), 6);
+    assert_eq!(pairs.len(), 7);
     for pair in pairs {
         let (local, remote) = (load(&pair, "local"), load(&pair, "remote"));
         let shown = pair.display();

@@ -13,11 +13,12 @@ use evaluation::netns::Namespace;
 use evaluation::scratch::Scratch;
 use evaluation::system_state::SystemState;
 
-const ROLES: [(&str, &str); 4] = [
+const ROLES: [(&str, &str); 5] = [
     ("remote-portal", "--port 9000 --port tcp/443"),
     ("remote-nat", "--lan 192.168.7.0/24 --lan 2001:db8:7::/64"),
     ("local-portal", "--lan lan0 --address 198.51.100.9 --address 2001:db8:51::9 --link eth0"),
     ("local-nat", "--lan lan0 --snat 198.51.100.9 --link eth0"),
+    ("table", "--route 0.0.0.0/0 --route 2001:db8:8000::/33 --wan eth0"),
 ];
 
 /// A host with strict settings: no forwarding, strict check of sources.
@@ -113,14 +114,16 @@ fn each_role_goes_up_and_down_and_up_twice_is_up_once() {
         host.run(role, &up);
         let once = host.state();
         assert!(!once.changes_since(&before).is_empty());
-        assert!(
-            host.sysctl("ipv4/conf/nc0/forwarding") == "1" && host.sysctl("ipv6/conf/all/forwarding") == "1"
-        );
-        let ledger = fs::read_to_string(format!("{}/nc0.setup", host.run_dir())).unwrap();
+        if role != "table" {
+            let forwarding = ["ipv4/conf/nc0/forwarding", "ipv6/conf/all/forwarding"];
+            assert!(forwarding.iter().all(|key| host.sysctl(key) == "1"), "{role}");
+        }
+        let ledger =
+            format!("{}/{}", host.run_dir(), if role == "table" { "nc0.table.setup" } else { "nc0.setup" });
+        let text = fs::read_to_string(&ledger).unwrap();
         host.run(role, &up);
         assert_same(&host.state(), &once, &format!("{role} up again"));
-        let again = fs::read_to_string(format!("{}/nc0.setup", host.run_dir())).unwrap();
-        assert_eq!(again, ledger);
+        assert_eq!(fs::read_to_string(&ledger).unwrap(), text);
 
         assert!(host.run(role, "down nc0 --dry-run").contains("nft delete table inet netcombiner_nc0"));
         assert_same(&host.state(), &once, &format!("{role} down --dry-run"));
@@ -169,6 +172,79 @@ fn other_options_replace_the_old_ones_and_other_interfaces_are_left_alone() {
 }
 
 #[test]
+fn everything_but_what_is_marked_goes_into_the_tunnel() {
+    if !may_build_labs("the set-up of Table") {
+        return;
+    }
+    let host = Host::new();
+    let before = host.state();
+    let way = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        host.namespace
+            .run("ip", &[&["route", "get"], words.as_slice()].concat())
+            .unwrap_or_else(|e| format!("{e:#}"))
+    };
+    // Both roles of one interface hold at once.
+    host.run("local-nat", "up nc0 --lan lan0");
+    host.run("table", "up nc0 --wan eth0");
+    for target in ["203.0.113.1", "2001:db8:113::1"] {
+        assert!(way(target).contains("dev nc0"), "{}", way(target));
+        assert!(way(&format!("{target} mark 0x40000000")).contains("dev eth0"));
+        assert!(way(&format!("{target} oif eth0 mark 0x40000000")).contains("dev eth0"));
+    }
+    // The LAN and the links' networks stay in reach.
+    for (target, device) in [("192.168.7.9", "lan0"), ("2001:db8:7::9", "lan0"), ("198.51.100.1", "eth0")] {
+        assert!(way(target).contains(&format!("dev {device}")), "{}", way(target));
+    }
+    // Where the interface knows no IPv6, that does not go past the tunnel.
+    host.namespace.ip("addr del fd77::1/64 dev nc0").unwrap();
+    host.run("table", "up nc0 --wan eth0");
+    assert!(way("2001:db8:113::1").contains("No route to host"), "{}", way("2001:db8:113::1"));
+    host.namespace.ip("addr add fd77::1/64 dev nc0 nodad").unwrap();
+
+    // A table of the operator's, and its own routes.
+    host.run("table", "up nc0 --into 500 --route 10.0.0.0/8");
+    let routes = host.namespace.run("ip", &["route", "show", "table", "500"]).unwrap();
+    assert!(routes.contains("10.0.0.0/8 dev nc0") && routes.contains("192.0.2.0/24 dev eth0"), "{routes}");
+    assert!(way("203.0.113.1").contains("dev eth0"));
+    host.run("table", "down nc0");
+    host.run("local-nat", "down nc0");
+    assert_same(&host.state(), &before, "both down");
+}
+
+#[test]
+fn name_servers_are_told_to_resolvconf() {
+    if !may_build_labs("the set-up of DNS") {
+        return;
+    }
+    let host = Host::new();
+    let (bin, log) = (host.scratch.path().join("bin"), host.scratch.path().join("log"));
+    fs::create_dir(&bin).unwrap();
+    let program = bin.join("resolvconf");
+    fs::write(
+        &program,
+        format!("#!/bin/sh\n{{ echo \"$@\"; [ \"$1\" = -f ] || cat; }} >>{}\n", log.display()),
+    )
+    .unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run = |words: &str| {
+        let line = format!(
+            "PATH={}:$PATH sh {} {words} --run-dir {}",
+            bin.display(),
+            script("table"),
+            host.run_dir()
+        );
+        host.namespace.run("sh", &["-c", &line]).unwrap();
+    };
+    run("up nc0 --no-lead --dns 9.9.9.9 --dns 2620:fe::fe --search example.org");
+    run("down nc0");
+    let text = fs::read_to_string(&log).unwrap();
+    let expected =
+        "-a nc0 -m 0 -x\nnameserver 9.9.9.9\nnameserver 2620:fe::fe\nsearch example.org\n-f -d nc0\n";
+    assert_eq!(text.replace("tun.nc0", "nc0"), expected);
+}
+
+#[test]
 fn a_failure_is_one_line_and_changes_nothing() {
     if !may_build_labs("the set-ups") {
         return;
@@ -195,10 +271,14 @@ fn a_failure_is_one_line_and_changes_nothing() {
         ("local-nat", "sideways nc0", "sideways: neither up nor down"),
         ("local-nat", "up", "usage: local-nat up|down INTERFACE"),
         ("local-nat", "up nc0 --lan", "--run-dir: not the name of an interface"),
+        ("table", "up nc0 --route 10.0.0.0/40", "nc0: --route 10.0.0.0/40: not an address"),
+        ("table", "up nc0 --search a;b", "nc0: --search a;b: not a domain"),
     ] {
         let error = host.try_run(role, words).unwrap_err();
-        let line =
-            error.rsplit_once(": local-").or(error.rsplit_once(": remote-")).map_or("", |(_, said)| said);
+        let line = [": local-", ": remote-", ": table"]
+            .iter()
+            .find_map(|head| error.rsplit_once(head))
+            .map_or("", |(_, said)| said);
         assert!(error.contains(expected) && !line.contains('\n'), "{words}: {error}");
         assert_same(&host.state(), &before, words);
         assert!(!Path::new(&host.run_dir()).exists(), "{words}");

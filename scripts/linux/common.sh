@@ -1,7 +1,9 @@
 # What the set-ups of Linux have in common; each of them reads this file.
 # shellcheck shell=sh
 #
-# The script defines `role`, `usage`, `flag`, `option` and `set_up`, and calls `main "$@"`.
+# The script defines `role`, `usage`, `flag`, `option` and `set_up`, and calls `main "$@"`. One that may hold
+# beside another role of the same interface defines `part` as well, the name of its own ledger, and `offset`,
+# which of the interface's routing tables is its own.
 #
 # Whatever `up` makes, it first writes into a ledger, DIR/INTERFACE.setup: one line for each rule,
 # route, table and changed sysctl. `down` undoes these lines in reverse order, and nothing else. A
@@ -16,6 +18,10 @@ CLIENT=0x10000000
 # Of a connection: it is this host's own.
 # shellcheck disable=SC2034
 OWN=0x20000000
+# Of a packet: it is the tunnel's own, or for another reason not led into it; the portal marks what its links
+# send. Of a connection: it came in from outside of the tunnel.
+# shellcheck disable=SC2034
+LINK=0x40000000
 
 die() {
     # shellcheck disable=SC2154 # The script that reads this file defines it.
@@ -24,7 +30,7 @@ die() {
 }
 
 main() {
-    verb='' interface='' dry_run='' base=''
+    verb='' interface='' dry_run='' base='' part=${part-} offset=${offset-0}
     run_dir=${NETCOMBINER_RUN_DIR:-/run/netcombiner}
     while [ $# -gt 0 ]; do
         case $1 in
@@ -55,9 +61,9 @@ main() {
     done
     [ -n "$interface" ] || die "usage: $role up|down INTERFACE [option]...; see --help"
     case $run_dir in /*) ;; *) run_dir=$PWD/$run_dir ;; esac
-    ledger=$run_dir/$interface.setup
+    ledger=$run_dir/$interface${part:+.$part}.setup
     draft=$ledger.new
-    table=netcombiner_$(printf %s "$interface" | tr -c A-Za-z0-9_ _)
+    table=netcombiner_$(printf %s "$interface" | tr -c A-Za-z0-9_ _)${part:+_$part}
     case $verb in
     up) up ;;
     down) down ;;
@@ -110,11 +116,14 @@ up() {
         [ "$owner" = "role $role" ] || die "set up by ${owner#role }; undo that first: ${owner#role } down $interface"
     fi
     choose_numbers
+    assumed=''
     mtu=$(ip -o link show dev "$interface" 2>/dev/null | sed -n 's/.* mtu \([0-9]*\) .*/\1/p')
     if [ -z "$mtu" ]; then
         [ -n "$dry_run" ] || die "there is no such interface; start netcombiner first, or call this as its PostUp"
         echo "# $interface does not exist: an MTU of 1400 is assumed"
         mtu=1400
+        # shellcheck disable=SC2034 # Both families, for the roles that ask it for its addresses.
+        assumed=yes
     fi
     made_directory=''
     if [ -z "$dry_run" ]; then
@@ -184,6 +193,7 @@ undo() {
     rule) family=$1 && shift && drop ip "-$family" rule del "$@" ;;
     route) family=$1 && shift && drop ip "-$family" route del "$@" ;;
     table) drop nft delete table inet "$1" ;;
+    dns) drop resolvconf -f -d "$1" ;;
     sysctl)
         if [ -e "/proc/sys/net/$1" ] && ! others_hold "$1"; then
             write_sysctl "$1" "$2" || echo "$role: $interface: cannot set /proc/sys/net/$1 to $2" >&2
@@ -253,8 +263,8 @@ choose_numbers() {
     fi
     if [ ! -e "$ledger" ] && ! nft list table inet "$table" >/dev/null 2>&1; then
         for family in 4 6; do
-            held=$(ip "-$family" route show table "$base" 2>/dev/null || :)
-            [ -z "$held" ] || die "routing table $base is in use by others; give a free one with --table"
+            held=$(ip "-$family" route show table $((base + offset)) 2>/dev/null || :)
+            [ -z "$held" ] || die "routing table $((base + offset)) is in use by others; give a free one with --table"
         done
     fi
 }
@@ -273,6 +283,15 @@ route() {
     family=$1
     shift
     run ip "-$family" route replace "$@"
+}
+
+# The length of a prefix, 0 for a default route: length_of FAMILY PREFIX
+length_of() {
+    case $2 in
+    default) echo 0 ;;
+    */*) echo "${2##*/}" ;;
+    *) [ "$1" = 4 ] && echo 32 || echo 128 ;;
+    esac
 }
 
 # The table of nft, with what the standard input adds to the clamping of the MSS. It is replaced as

@@ -1,11 +1,15 @@
 //! What may be written on the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing::Level;
 
+use super::setup::SetupCommand;
 use crate::config::InterfaceName;
+use crate::process::routes::Role;
 use crate::process::run_dir;
 
 /// Bonds several Internet links into one network interface.
@@ -32,6 +36,8 @@ const STATE_DIR: &str = "/var/lib/netcombiner";
 
 const EXAMPLES: &str = "\
 Examples:
+  netcombiner setup remote nc0
+  netcombiner setup local nc0 PAIRING-LINE --lan br-lan
   umask 077; netcombiner genkey >/etc/netcombiner/nc0.key
   netcombiner check /etc/netcombiner/nc0
   netcombiner nc0
@@ -201,6 +207,49 @@ Example:
         #[command(flatten)]
         run: RunArgs,
     },
+    /// Set up this system as a portal, in one command, or undo that
+    #[command(after_help = super::setup::EXAMPLES)]
+    Setup {
+        #[command(subcommand)]
+        side: SetupCommand,
+    },
+    /// Lead packets into the tunnel: what the hooks of a configuration call
+    #[command(after_help = "\
+Examples:
+  netcombiner routes local-nat
+  netcombiner routes local-nat up nc0 --lan eth0 --dry-run
+
+In [Host]:
+  PostUp = netcombiner routes local-nat up %i --lan eth0
+  PreDown = netcombiner routes local-nat down %i")]
+    Routes {
+        /// What the system is to be
+        role: RoleName,
+        /// up or down, the interface, and options; none: print what they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// What a set-up makes of a system, as [`Role`] on the command line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RoleName(pub(super) Role);
+
+impl ValueEnum for RoleName {
+    fn value_variants<'a>() -> &'a [RoleName] {
+        const ALL: [RoleName; Role::ALL.len()] = [
+            RoleName(Role::ALL[0]),
+            RoleName(Role::ALL[1]),
+            RoleName(Role::ALL[2]),
+            RoleName(Role::ALL[3]),
+            RoleName(Role::ALL[4]),
+        ];
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
 }
 
 #[derive(Debug, clap::Args)]

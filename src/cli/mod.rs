@@ -8,6 +8,8 @@ mod ask;
 mod events;
 mod failure;
 mod genkey;
+mod routes;
+mod setup;
 mod test;
 mod top;
 mod up;
@@ -56,6 +58,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
         Some(Command::Reload { interface, run }) => ask::reload(&run, &interface),
         Some(Command::Test(args)) => test::run(&args),
         Some(Command::Down { interface, run }) => ask::down(&run, &interface),
+        Some(Command::Setup { side }) => setup::run(side),
+        Some(Command::Routes { role, arguments }) => routes::run(role.0, &arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

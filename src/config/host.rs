@@ -1,5 +1,6 @@
 //! The `[Host]` section.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -8,7 +9,7 @@ use super::fields::{Field, Fields};
 use super::status::{self, Password, Status};
 use super::text::Entry;
 use super::value::{self, MIN_IPV6_MTU};
-use super::{Cidr, Hooks, Host, Key, MetricMode, Mtu, Protection, Redundancy, load};
+use super::{Cidr, Hooks, Host, Key, MetricMode, Mtu, Network, Protection, Redundancy, Routing, Table, load};
 
 pub(super) const KEYS: &[&str] = &[
     "Key",
@@ -23,6 +24,9 @@ pub(super) const KEYS: &[&str] = &[
     "Status",
     "StatusPassword",
     "StatusPasswordFile",
+    "Table",
+    "Route",
+    "DNS",
     "PreUp",
     "PostUp",
     "PreDown",
@@ -48,6 +52,7 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
     let redundancy = fields.parsed("Redundancy", |text| text.parse::<Redundancy>());
     let offload = fields.parsed("Offload", |text| value::choice(text, &[("auto", true), ("off", false)]));
     let status = status(fields, base_dir);
+    let routing = routing(fields);
     let commands = |key| fields.all(key).map(|entry| entry.value.clone()).collect();
     Some(Host {
         hooks: Hooks {
@@ -64,6 +69,7 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
         redundancy: redundancy.value().unwrap_or_default(),
         offload: offload.value().unwrap_or(true),
         status,
+        routing,
     })
 }
 
@@ -140,6 +146,40 @@ fn protection(fields: &mut Fields, key: Field<Key>) -> Option<Protection> {
     let fault = format!("Protection = {needs_key} needs Key or KeyFile; make one with `netcombiner genkey`");
     fields.missing("Key", &fault);
     None
+}
+
+fn routing(fields: &mut Fields) -> Routing {
+    let table = fields.parsed("Table", |text| text.parse::<Table>());
+    let mut routing = Routing::default();
+    for entry in fields.all("Route") {
+        if matches!(table, Field::Absent | Field::Given(Table::Off, _)) {
+            fields.error(
+                entry.line,
+                "Route",
+                "refused: nothing is led while Table is off; write Table = auto",
+            );
+        }
+        for text in entry.value.split(',').map(str::trim) {
+            match text.parse::<Network>() {
+                Ok(network) if routing.routes.contains(&network) => {
+                    fields.error(entry.line, "Route", &format!("repeated: {network} is given already"));
+                }
+                Ok(network) => routing.routes.push(network),
+                Err(allowed) => fields.invalid(entry.line, "Route", &allowed, text),
+            }
+        }
+    }
+    for entry in fields.all("DNS") {
+        for text in entry.value.split(',').map(str::trim) {
+            match (text.parse::<IpAddr>(), value::search_domain(text)) {
+                (Ok(address), _) => routing.dns.push(address),
+                (_, Ok(domain)) => routing.search.push(domain),
+                (_, Err(allowed)) => fields.invalid(entry.line, "DNS", &allowed, text),
+            }
+        }
+    }
+    routing.table = table.value().unwrap_or_default();
+    routing
 }
 
 fn addresses(fields: &mut Fields) -> Vec<Cidr> {

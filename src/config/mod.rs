@@ -37,7 +37,8 @@ pub use endpoint::{Remote, RemoteHost};
 pub use key::Key;
 pub use status::{Password, Status};
 pub use value::{
-    Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Protection, QuotaAction, Redundancy,
+    Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Network, Protection, QuotaAction,
+    Redundancy, Table,
 };
 
 /// Most `[Peer]` sections in one file: the wire format has room for 16 links between two portals.
@@ -73,8 +74,23 @@ pub struct Host {
     pub offload: bool,
     /// Where the status page is served; `None`: nowhere.
     pub status: Option<Status>,
+    /// What this system leads into the tunnel.
+    pub routing: Routing,
     /// Commands of the operator.
     pub hooks: Hooks,
+}
+
+/// What this system leads into the tunnel while the interface is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routing {
+    /// Where the routes are made.
+    pub table: Table,
+    /// What is led into the tunnel; everything if empty.
+    pub routes: Vec<Network>,
+    /// Name servers.
+    pub dns: Vec<IpAddr>,
+    /// Search domains for the resolver.
+    pub search: Vec<String>,
 }
 
 /// Shell commands run around the life of the interface, in the order of the file. `%i` in them

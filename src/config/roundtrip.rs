@@ -66,12 +66,23 @@ fn host() -> impl Strategy<Value = Host> {
     let metric_mode = prop_oneof![Just(MetricMode::Backup), Just(MetricMode::Overflow)];
     let redundancy = prop_oneof![Just(Redundancy::Off), Just(Redundancy::Realtime)];
     let choices = (any::<bool>(), metric_mode, redundancy, any::<bool>());
-    let host = (protection(), choices, vec(cidr(), 0..5), mtu, status(), hooks());
-    host.prop_map(|(protection, choices, mut addresses, mtu, status, hooks)| {
+    let host = (protection(), choices, vec(cidr(), 0..5), mtu, status(), routing(), hooks());
+    host.prop_map(|(protection, choices, mut addresses, mtu, status, routing, hooks)| {
         let (compression, metric_mode, redundancy, offload) = choices;
         let mut seen = BTreeSet::new();
         addresses.retain(|cidr| seen.insert(cidr.address()));
-        Host { protection, compression, addresses, mtu, metric_mode, redundancy, offload, status, hooks }
+        Host {
+            protection,
+            compression,
+            addresses,
+            mtu,
+            metric_mode,
+            redundancy,
+            offload,
+            status,
+            routing,
+            hooks,
+        }
     })
 }
 
@@ -85,6 +96,22 @@ fn status() -> impl Strategy<Value = Option<Status>> {
     option::of(
         status
             .prop_filter("guarded", |status| status.password.is_some() || status.address.ip().is_loopback()),
+    )
+}
+
+fn routing() -> impl Strategy<Value = Routing> {
+    let table = prop_oneof![Just(Table::Off), Just(Table::Auto), (256..=u32::MAX).prop_map(Table::Number)];
+    let domain = "[a-z]{1,8}(\\.[a-z]{2,3}){0,2}".prop_filter("no address", |d| d.parse::<IpAddr>().is_err());
+    (table, vec(cidr(), 0..3), vec(address(), 0..3), vec(domain, 0..3)).prop_map(
+        |(table, cidrs, dns, search)| {
+            let mut routes: Vec<Network> = Vec::new();
+            for network in cidrs.iter().map(|cidr| cidr.to_string().parse().expect("a network")) {
+                if table != Table::Off && !routes.contains(&network) {
+                    routes.push(network);
+                }
+            }
+            Routing { table, routes, dns, search }
+        },
     )
 }
 
@@ -215,6 +242,17 @@ fn print(config: &Config) -> String {
         if let Some(password) = &status.password {
             line("StatusPassword", &password.as_str());
         }
+    }
+
+    line("Table", &host.routing.table);
+    for network in &host.routing.routes {
+        line("Route", network);
+    }
+    for server in &host.routing.dns {
+        line("DNS", server);
+    }
+    for domain in &host.routing.search {
+        line("DNS", domain);
     }
     let hooks = &host.hooks;
     let phases = [

@@ -92,6 +92,34 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn what_is_led_into_the_tunnel() {
+    let text = |host: &str| format!("[Host]\nKey = {KEY}\n{host}\n[Peer]\nLocalPort = 9000\n");
+    let read = |host: &str| parse(&text(host)).expect("valid").host.routing;
+    assert_eq!(read("MTU = auto"), Routing::default());
+    assert_eq!(read("Table = Auto").table, Table::Auto);
+    assert_eq!(read("table = 4711").table, Table::Number(4711));
+    let routing = read(
+        "Table = auto\nRoute = 10.1.2.3/8, ::/0\nRoute = 0.0.0.0/0\nDNS = 9.9.9.9, example.org, 2620:fe::fe",
+    );
+    let routes: Vec<String> = routing.routes.iter().map(Network::to_string).collect();
+    assert_eq!(routes, ["10.0.0.0/8", "::/0", "0.0.0.0/0"]);
+    assert_eq!((routing.dns.len(), routing.search.as_slice()), (2, ["example.org".to_owned()].as_slice()));
+
+    assert_eq!(
+        host_errors("Table = main"),
+        "nc0:3: Host.Table invalid: auto or off or a number from 1 to 4294967295; given main"
+    );
+    assert!(host_errors("Table = 254").contains("other than 253 to 255"));
+    assert!(host_errors("Route = 10.0.0.0/8").contains("nothing is led while Table is off"));
+    assert!(host_errors("Table = auto\nRoute = 10.0.0.0/33").contains("prefix length max 32"));
+    assert!(host_errors("Table = auto\nRoute = 10.0.0.0").contains("a network and its prefix length"));
+    assert!(
+        host_errors("Table = auto\nRoute = 10.0.0.1/8, 10.2.0.0/8").contains("10.0.0.0/8 is given already")
+    );
+    assert!(host_errors("DNS = a b").contains("addresses of name servers, and search domains"));
+}
+
+#[test]
 fn all_errors_come_at_once_in_the_order_of_the_lines() {
     let text = "[Host]\nMTU = 10\nnonsense\n\n[Peer]\nLocalPort = 74523\nMetrics = 1\n[Per]\nx=1\n";
     let errors = parse(text).expect_err("five errors");

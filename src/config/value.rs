@@ -53,6 +53,94 @@ impl FromStr for Cidr {
     }
 }
 
+/// A network, as in `10.0.0.0/8`; `0.0.0.0/0` and `::/0` are all addresses of their family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    /// Reads a network; bits of a host are taken off, as `wg-quick` does.
+    fn from_str(text: &str) -> Result<Network, String> {
+        const ALLOWED: &str = "a network and its prefix length, as in 10.0.0.0/8 or ::/0";
+        let (address, prefix) = text.split_once('/').ok_or(ALLOWED)?;
+        let address: IpAddr = address.parse().map_err(|_| ALLOWED)?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix: u8 = number(prefix, 0, most).map_err(|range| format!("prefix length {range}"))?;
+        let host_bits = u32::from(most - prefix);
+        let address = match address {
+            IpAddr::V4(v4) => {
+                let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
+                IpAddr::V4((v4.to_bits() & mask).into())
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
+                IpAddr::V6((v6.to_bits() & mask).into())
+            }
+        };
+        Ok(Network { address, prefix })
+    }
+}
+
+/// Where the routes into the tunnel are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Table {
+    /// Nowhere: the default.
+    #[default]
+    Off,
+    /// In a table of the interface's own, with rules that let all but the links' own packets look there.
+    Auto,
+    /// In the table of this number; who looks there is the operator's affair.
+    Number(u32),
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Table::Off => f.write_str("off"),
+            Table::Auto => f.write_str("auto"),
+            Table::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Table {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Table, String> {
+        if let Ok(table) = choice(text, &[("off", Table::Off), ("auto", Table::Auto)]) {
+            return Ok(table);
+        }
+        match number(text, 1, u32::MAX) {
+            // `default`, `main` and `local` (/etc/iproute2/rt_tables): the links' own packets look there.
+            Ok(253..=255) => {
+                Err("auto or off or a number other than 253 to 255, which are the system's".into())
+            }
+            Ok(number) => Ok(Table::Number(number)),
+            Err(range) => Err(format!("auto or off or {range}")),
+        }
+    }
+}
+
+/// A search domain for the resolver.
+pub(super) fn search_domain(text: &str) -> Result<String, String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    if (1..=253).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') {
+        Ok(text.to_owned())
+    } else {
+        Err("addresses of name servers, and search domains".to_owned())
+    }
+}
+
 /// How datagrams are protected between the portals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protection {

@@ -6,10 +6,10 @@
 //! 1. [`daemon::daemonise`] (or [`daemon::Readiness::foreground`]), before any thread exists;
 //! 2. [`lock::Lock::acquire`], which keeps a second portal from the same interface;
 //! 3. [`logging::init`];
-//! 4. [`hooks::run`] with `PreUp`, the interface, its links, then `PostUp`;
+//! 4. [`hooks::run`] with `PreUp`, the interface, its links, [`routes::up`], then `PostUp`;
 //! 5. [`daemon::Readiness::ready`].
 //!
-//! It stops with [`service::stopping`], `PreDown`, the end of the interface, `PostDown`, and the
+//! It stops with [`service::stopping`], `PreDown`, [`routes::down`], the end of the interface, `PostDown`, and the
 //! lock is given up last: who finds it free knows that all is gone.
 
 pub mod daemon;
@@ -17,6 +17,7 @@ pub mod hooks;
 pub mod lock;
 pub mod logging;
 pub mod privilege;
+pub mod routes;
 pub mod run_dir;
 pub mod service;
 mod syslog;

@@ -54,6 +54,12 @@ impl RunDir {
         self.0.join(format!("{interface}.pid"))
     }
 
+    /// Where a set-up notes what it did for `interface`; `part` is the name of one that holds beside another.
+    pub fn routes_file(&self, interface: &InterfaceName, part: Option<&str>) -> PathBuf {
+        let part = part.map_or(String::new(), |part| format!(".{part}"));
+        self.0.join(format!("{interface}{part}.setup"))
+    }
+
     /// Every interface that has a control socket, sorted; its portal may be dead.
     ///
     /// # Errors

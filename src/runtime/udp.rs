@@ -52,6 +52,7 @@ pub(super) fn bound(
         if let Some(interface) = &local.interface {
             bind_interface(&socket, interface)?;
         }
+        mark(&socket)?;
         socket.bind(&address.into())?;
         socket.set_nonblocking(true)?;
         Ok(socket)
@@ -77,6 +78,25 @@ fn bind_interface(_: &Socket, _: &str) -> io::Result<()> {
         io::ErrorKind::Unsupported,
         "Interface is for Linux; use LocalAddress and pf's route-to",
     ))
+}
+
+/// The mark of a link's own packets: rules that lead into the tunnel leave those alone that bear it, so that
+/// the tunnel never runs through itself. `LINK` in `scripts/linux/common.sh` is the same bit.
+#[cfg(target_os = "linux")]
+const LINK_MARK: u32 = 0x4000_0000;
+
+#[cfg(target_os = "linux")]
+fn mark(socket: &Socket) -> io::Result<()> {
+    match socket.set_mark(LINK_MARK) {
+        // Without the capability there is no interface to lead anything into, as in tests.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mark(_: &Socket) -> io::Result<()> {
+    Ok(())
 }
 
 /// The socket of a UDP flow; several links may share one that listens.
@@ -170,6 +190,13 @@ mod tests {
 
     use super::super::mmsg::Receiver;
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_set_ups_know_the_mark_of_the_links() {
+        let scripts = include_str!("../../scripts/linux/common.sh");
+        assert!(scripts.contains(&format!("\nLINK={LINK_MARK:#x}\n")));
+    }
 
     /// Sends `data` over the loopback interface in runs or not; gives what arrives, and in how many messages.
     fn carried(data: &[Vec<u8>], address: IpAddr, gso: bool, gro: bool) -> (Vec<Vec<u8>>, usize) {

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::serve;
 use crate::config::Status;
 use crate::control::Handler;
+use crate::core::load_test::{Options, Progress};
 use crate::core::snapshot::{Link, Queue, Quota, Session, Snapshot, Traffic};
 use crate::journal::{Event, Journal, Kind, Level, Notice};
 
@@ -95,6 +96,16 @@ impl Handler for Portal {
     fn journal(&self) -> &Journal {
         &self.journal
     }
+
+    fn start_load_test(&self, _: &Options) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn load_test(&self) -> Option<Progress> {
+        None
+    }
+
+    fn stop_load_test(&self) {}
 
     fn stop(&self) {}
 }
