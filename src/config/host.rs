@@ -6,7 +6,8 @@ use super::fields::{Field, Fields};
 use super::value::{self, MIN_IPV6_MTU};
 use super::{Cidr, Hooks, Host, Key, MetricMode, Mtu, Protection, Redundancy, load};
 
-pub(super) const KEYS: &[&str] = &[
+/// Every key that a `[Host]` section may hold.
+pub const KEYS: &[&str] = &[
     "Key",
     "KeyFile",
     "Protection",

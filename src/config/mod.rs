@@ -29,7 +29,9 @@ use std::time::Duration;
 
 pub use diagnostic::{Diagnostic, Errors, Warning};
 pub use endpoint::{Remote, RemoteHost};
+pub use host::KEYS as HOST_KEYS;
 pub use key::Key;
+pub use peer::KEYS as PEER_KEYS;
 pub use value::{Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Protection, Redundancy};
 
 /// Most `[Peer]` sections in one file: the wire format has room for 16 links between two portals.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::fields::{Field, Fields};
 use super::{CongestionControl, InterfaceName, Method, Peer, Remote, RemoteHost, value};
 
-pub(super) const KEYS: &[&str] = &[
+/// Every key that a `[Peer]` section may hold.
+pub const KEYS: &[&str] = &[
     "Name",
     "Method",
     "LocalAddress",
