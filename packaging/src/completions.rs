@@ -13,9 +13,6 @@ const PROGRAM: &str = "netcombiner";
 /// How the definition calls a positional argument that is the name of an interface.
 const INTERFACE: &str = "interface";
 
-/// The names of interfaces among the words that bash offers.
-const BASH_INTERFACES: &str = "$(_netcombiner_interfaces)";
-
 /// The scripts, under the names by which the shells find them.
 ///
 /// # Errors
@@ -56,31 +53,35 @@ fn list_interfaces() -> String {
     )
 }
 
-/// The names are offered beside the subcommands, and where `clap_complete` offers the placeholder
-/// `[INTERFACE]`. Where it offers another one, nothing is, so that bash completes files.
+/// The names are offered among the first words of the program, and of each subcommand that takes one. Its words
+/// stand behind a label made of the subcommand's name.
 fn bash(script: &str) -> String {
+    let mut labels = vec![PROGRAM.to_owned()];
+    bash_labels(&definition(), PROGRAM, &mut labels);
     let mut text = format!("_netcombiner_interfaces() {{\n    {}\n}}\n\n", list_interfaces());
+    let mut takes_interface = false;
     for line in script.lines() {
-        match line.trim_start().strip_prefix("opts=\"").and_then(|rest| rest.strip_suffix('"')) {
-            Some(words) => {
-                let mut words: Vec<&str> = words.split_whitespace().filter_map(bash_word).collect();
-                if words.contains(&"--version") {
-                    words.push(BASH_INTERFACES);
-                }
-                text += &format!("            opts=\"{}\"\n", words.join(" "));
+        if let Some(label) = line.trim().strip_suffix(')') {
+            takes_interface = labels.iter().any(|known| known == label);
+        }
+        match line.strip_suffix('"') {
+            Some(words) if takes_interface && words.trim_start().starts_with("opts=") => {
+                text.extend([words, " $(_netcombiner_interfaces)\"\n"]);
             }
-            None => text.extend([line, "\n"]),
+            _ => text.extend([line, "\n"]),
         }
     }
     text
 }
 
-fn bash_word(word: &str) -> Option<&str> {
-    let name = word.trim_end_matches("...").strip_prefix(['<', '[']);
-    match name.map(|name| name.trim_end_matches(['>', ']'])) {
-        None => Some(word),
-        Some(name) if name.eq_ignore_ascii_case(INTERFACE) => Some(BASH_INTERFACES),
-        Some(_) => None,
+/// The labels of the subcommands of `command` that take an interface.
+fn bash_labels(command: &Command, label: &str, labels: &mut Vec<String>) {
+    for command in command.get_subcommands() {
+        let label = format!("{label}__subcmd__{}", command.get_name().replace('-', "__"));
+        bash_labels(command, &label, labels);
+        if takes_interface(command) {
+            labels.push(label);
+        }
     }
 }
 
