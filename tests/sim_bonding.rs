@@ -138,6 +138,17 @@ fn a_download_does_not_drown_in_its_acknowledgements() {
 }
 
 #[test]
+fn one_tcp_connection_is_not_held_up_by_uplinks_fifty_times_slower() {
+    let link = || [Conditions::new(1.0, 20.0), Conditions::new(50.0, 20.0)];
+    let mut setup = Setup::new(28, []);
+    setup.paths = vec![link(), link()];
+    play(
+        setup,
+        &[Start, Offer(Remote, CUBIC), Run(s(3)), Mark, Run(s(6)), Check(ShareOfSum(Remote), AtLeast(0.88))],
+    );
+}
+
+#[test]
 fn one_tcp_connection_alone_on_one_link_is_not_slowed_much() {
     play(
         Setup::new(5, [Conditions::new(20.0, 20.0)]),

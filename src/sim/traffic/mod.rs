@@ -57,7 +57,7 @@ pub struct Report {
     pub arrived: u64,
     /// Bytes of packets that were of use to the far host: for TCP what its application got.
     pub goodput_bytes: u64,
-    /// Packets that arrived after a later one of their conversation and direction.
+    /// Packets that arrived after a later one of their conversation and direction, but for bare acknowledgements.
     pub reordered: u64,
     /// The most numbers by which one was late.
     pub worst_reordering: u64,
@@ -294,7 +294,9 @@ impl Flow {
         }
         assert!(way.seen[word] & bit == 0, "{inner:?} was delivered twice");
         way.seen[word] |= bit;
-        let late = way.largest.map_or(0, |largest| largest.saturating_sub(inner.number));
+        // A bare acknowledgement is told nothing new by one that overtook it, and need not wait.
+        let free = matches!(inner.body, Body::Ack(_));
+        let late = way.largest.filter(|_| !free).map_or(0, |largest| largest.saturating_sub(inner.number));
         self.report.reordered += u64::from(late > 0);
         self.report.worst_reordering = self.report.worst_reordering.max(late);
         way.largest = way.largest.max(Some(inner.number));

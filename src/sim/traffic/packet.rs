@@ -1,14 +1,24 @@
 //! Inner packets: real IPv4 and IPv6 bytes that carry what the sink needs to check them.
 //!
-//! Behind the transport header come 64 bytes (conversation, number, time of sending, and what the emulated
-//! TCP has to say), then a pattern that depends on the conversation.
+//! Behind the transport header come 64 bytes (conversation, number, time of sending, and which segment of the
+//! emulated TCP it is), then a pattern that depends on the conversation. An acknowledgement of the emulated TCP is
+//! one on the wire: a header with options and nothing behind it.
 
 use crate::core::units::Instant;
 
 /// Bytes behind the transport header before the pattern.
 const HEAD: usize = 64;
-/// Most ranges that an acknowledgement of the emulated TCP reports.
-pub const SACKS: usize = 4;
+/// Most ranges that an acknowledgement of the emulated TCP reports, a segment that came a second time included: as
+/// many as stand beside timestamps (RFC 2018 §3).
+pub const SACKS: usize = 3;
+/// TCP header with timestamps.
+const TCP_LEN: usize = 32;
+const ACK: u8 = 0x10;
+const PUSH: u8 = 0x08;
+/// Port of the side that began the first conversation.
+const FIRST_PORT: u16 = 40_000;
+/// Window of an acknowledgement whose first range is a segment that came a second time.
+const DUPLICATE: u16 = 0xfffe;
 
 /// IP protocol of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +43,7 @@ impl Protocol {
 
     fn header_len(self) -> usize {
         // TCP with timestamps, as hosts send it.
-        if self == Self::Tcp { 32 } else { 8 }
+        if self == Self::Tcp { TCP_LEN } else { 8 }
     }
 }
 
@@ -62,8 +72,39 @@ pub struct TcpAck {
     pub next: u32,
     /// A segment that came a second time (RFC 2883).
     pub duplicate: Option<u32>,
-    /// Ranges that are there beyond `next`: first segment, and the one behind the last. Empty ones are none.
+    /// Ranges that are there beyond `next`: first segment, and the one behind the last. Empty ones, behind the others,
+    /// are none; the last is, if there is a duplicate.
     pub sacks: [(u32, u32); SACKS],
+}
+
+impl TcpAck {
+    /// The options behind the timestamps.
+    fn options(&self) -> Vec<u8> {
+        let duplicate = self.duplicate.map(|segment| (segment, segment.wrapping_add(1)));
+        let known = self.sacks.into_iter().filter(|(from, to)| from != to);
+        let ranges: Vec<_> = duplicate.into_iter().chain(known).take(SACKS).collect();
+        if ranges.is_empty() {
+            return Vec::new();
+        }
+        let mut bytes = vec![1, 1, 5, 2 + 8 * ranges.len() as u8];
+        let ends = ranges.iter().flat_map(|(from, to)| [from, to]);
+        bytes.extend(ends.flat_map(|end| end.to_be_bytes()));
+        bytes
+    }
+
+    /// Reads the TCP header of an acknowledgement.
+    fn read(tcp: &[u8]) -> Option<Self> {
+        let ranges = tcp.get(TCP_LEN + 4..).unwrap_or_default().chunks_exact(8).map(|range| {
+            let (from, to) = range.split_at(4);
+            Some((u32::from_be_bytes(*from.first_chunk()?), u32::from_be_bytes(*to.first_chunk()?)))
+        });
+        let mut ranges = ranges.collect::<Option<Vec<_>>>()?.into_iter();
+        let duplicated = tcp.get(14..16)? == DUPLICATE.to_be_bytes();
+        let duplicate = if duplicated { Some(ranges.next()?.0) } else { None };
+        let mut sacks = [(0, 0); SACKS];
+        sacks.iter_mut().zip(ranges).for_each(|(sack, range)| *sack = range);
+        Some(Self { next: u32::from_be_bytes(*tcp.get(8..)?.first_chunk()?), duplicate, sacks })
+    }
 }
 
 /// An inner packet.
@@ -104,13 +145,16 @@ pub fn too_big(packet: &[u8]) -> Option<(u16, u16)> {
 }
 
 impl Inner {
-    /// Shortest packet.
+    /// Shortest packet, but for acknowledgements.
     pub fn least(v6: bool, protocol: Protocol) -> usize {
         ip_len(v6) + protocol.header_len() + HEAD
     }
 
-    /// The packet as bytes.
+    /// The packet as bytes. Of an acknowledgement `size` says nothing, of `sent` only whole milliseconds remain.
     pub fn to_bytes(&self) -> Vec<u8> {
+        if let Body::Ack(ack) = &self.body {
+            return self.bare(ack);
+        }
         let size = self.size.max(Self::least(self.v6, self.protocol));
         let mut bytes = vec![0; size];
         let ip = ip_len(self.v6);
@@ -121,6 +165,37 @@ impl Inner {
         fill(&mut bytes[head + HEAD..], self.flow);
         self.write_checksum(&mut bytes);
         bytes
+    }
+
+    /// An acknowledgement as bytes.
+    fn bare(&self, ack: &TcpAck) -> Vec<u8> {
+        let (ip, options) = (ip_len(self.v6), ack.options());
+        let mut bytes = vec![0; ip + TCP_LEN];
+        bytes.extend(options);
+        let size = bytes.len();
+        self.write_ip(&mut bytes[..ip], size);
+        self.write_transport(&mut bytes[ip..], size - ip);
+        self.write_checksum(&mut bytes);
+        bytes
+    }
+
+    /// Reads the TCP header of an acknowledgement.
+    fn read_bare(tcp: &[u8], v6: bool, size: usize) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_be_bytes(*tcp.get(at..)?.first_chunk()?));
+        let ports = word(0)?;
+        let (from, to) = ((ports >> 16) as u16, ports as u16);
+        let back = from < FIRST_PORT;
+        let sent = Instant::from_nanos(u64::from(word(24)?) * 1_000_000);
+        Some(Self {
+            flow: if back { to } else { from }.wrapping_sub(FIRST_PORT),
+            back,
+            v6,
+            protocol: Protocol::Tcp,
+            number: word(4)?.into(),
+            sent,
+            body: Body::Ack(TcpAck::read(tcp)?),
+            size,
+        })
     }
 
     /// Reads a packet of [`Inner::to_bytes`]; `None` if a single bit differs from what was written.
@@ -137,6 +212,10 @@ impl Inner {
             1 | 58 => Protocol::Echo,
             _ => return None,
         };
+        if protocol == Protocol::Tcp && bytes.len() < Self::least(v6, protocol) {
+            let inner = Self::read_bare(bytes.get(ip..)?, v6, bytes.len())?;
+            return (inner.to_bytes() == bytes).then_some(inner);
+        }
         let head = ip + protocol.header_len();
         let h: &[u8; HEAD] = bytes.get(head..)?.first_chunk()?;
         let number = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
@@ -145,11 +224,6 @@ impl Inner {
             0 => Body::Plain,
             1 | 2 => Body::Echo { reply: h[3] == 2, asked: Instant::from_nanos(long(24)) },
             3 => Body::Segment(number(20)),
-            4 => Body::Ack(TcpAck {
-                next: number(20),
-                duplicate: Some(number(24)).filter(|&segment| segment != u32::MAX),
-                sacks: std::array::from_fn(|i| (number(28 + i * 8), number(32 + i * 8))),
-            }),
             _ => return None,
         };
         let flow = u16::from_le_bytes([h[0], h[1]]);
@@ -189,7 +263,7 @@ impl Inner {
     }
 
     fn write_transport(&self, transport: &mut [u8], len: usize) {
-        let (ours, theirs) = (40_000u16.wrapping_add(self.flow), 5_001);
+        let (ours, theirs) = (FIRST_PORT.wrapping_add(self.flow), 5_001);
         let (from, to) = if self.back { (theirs, ours) } else { (ours, theirs) };
         match self.protocol {
             Protocol::Echo => {
@@ -210,17 +284,21 @@ impl Inner {
             Protocol::Tcp => {
                 transport[..2].copy_from_slice(&from.to_be_bytes());
                 transport[2..4].copy_from_slice(&to.to_be_bytes());
-                let (sequence, acknowledged) = match self.body {
-                    Body::Segment(segment) => (segment.wrapping_mul(len as u32), 0),
-                    Body::Ack(ack) => (0, ack.next),
-                    _ => (self.number as u32, 0),
+                let (sequence, acknowledged, window, options) = match self.body {
+                    Body::Segment(segment) => (segment.wrapping_mul(len as u32), 0, u16::MAX, 0),
+                    Body::Ack(ack) => {
+                        let window = ack.duplicate.map_or(u16::MAX, |_| DUPLICATE);
+                        (self.number as u32, ack.next, window, len - TCP_LEN)
+                    }
+                    _ => (self.number as u32, 0, u16::MAX, 0),
                 };
                 transport[4..8].copy_from_slice(&sequence.to_be_bytes());
                 transport[8..12].copy_from_slice(&acknowledged.to_be_bytes());
                 // Now and then data is pushed.
-                let push = u8::from(self.number.is_multiple_of(16)) << 3;
-                (transport[12], transport[13]) = (8 << 4, 0x10 | push);
-                transport[14..16].copy_from_slice(&0xffffu16.to_be_bytes());
+                let pushed = self.number.is_multiple_of(16) && !matches!(self.body, Body::Ack(_));
+                transport[12] = (((TCP_LEN + options) / 4) as u8) << 4;
+                transport[13] = if pushed { ACK | PUSH } else { ACK };
+                transport[14..16].copy_from_slice(&window.to_be_bytes());
                 // Milliseconds; the echo is as old as a round trip (RFC 7323 §3.2).
                 let stamp = (self.sent.as_nanos() / 1_000_000) as u32;
                 transport[20..24].copy_from_slice(&[1, 1, 8, 10]);
@@ -245,15 +323,8 @@ impl Inner {
                 h[3] = 3;
                 h[20..24].copy_from_slice(&segment.to_le_bytes());
             }
-            Body::Ack(ack) => {
-                h[3] = 4;
-                h[20..24].copy_from_slice(&ack.next.to_le_bytes());
-                h[24..28].copy_from_slice(&ack.duplicate.unwrap_or(u32::MAX).to_le_bytes());
-                for (i, (from, to)) in ack.sacks.into_iter().enumerate() {
-                    h[28 + i * 8..32 + i * 8].copy_from_slice(&from.to_le_bytes());
-                    h[32 + i * 8..36 + i * 8].copy_from_slice(&to.to_le_bytes());
-                }
-            }
+            // It has nothing behind its header.
+            Body::Ack(_) => {}
         }
     }
 
@@ -347,11 +418,20 @@ mod tests {
             1 => (Protocol::Udp, Body::Plain),
             2 => (Protocol::Tcp, Body::Segment(number as u32)),
             _ => {
-                let ack = TcpAck { next: 7, duplicate: Some(3), sacks: [(9, 11), (13, 14), (0, 0), (0, 0)] };
+                let duplicate = Some(3).filter(|_| number % 3 == 0);
+                let last = if number % 3 == 1 { (15, 17) } else { (0, 0) };
+                let ack = TcpAck { next: 7, duplicate, sacks: [(9, 11), (13, 14), last] };
+                let ack = if number % 3 == 2 { TcpAck { next: 7, ..TcpAck::default() } } else { ack };
                 (Protocol::Tcp, Body::Ack(ack))
             }
         };
-        let sent = Instant::from_nanos(77);
+        let (sent, number, size) = match body {
+            Body::Ack(ack) => {
+                let size = ip_len(v6) + TCP_LEN + ack.options().len();
+                (Instant::from_nanos(77_000_000), number & 0xffff_ffff, size)
+            }
+            _ => (Instant::from_nanos(77), number, size),
+        };
         Inner { flow: 3, back: number & 1 == 0, v6, protocol, number, sent, body, size }
     }
 
@@ -363,8 +443,13 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_bit_is_noticed(v6: bool, protocol in 0u8..4, bit: proptest::sample::Index) {
-            let mut bytes = inner(v6, protocol, 300, 5).to_bytes();
+        fn a_changed_bit_is_noticed(
+            v6: bool,
+            protocol in 0u8..4,
+            number in 0u64..100,
+            bit: proptest::sample::Index,
+        ) {
+            let mut bytes = inner(v6, protocol, 300, number).to_bytes();
             let bit = bit.index(bytes.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(Inner::read(&bytes), None);

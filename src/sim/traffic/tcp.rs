@@ -525,7 +525,9 @@ impl Receiver {
         let ranges = &self.ranges;
         self.recent.retain(|from| ranges.contains_key(from));
         let mut sacks = [(0, 0); SACKS];
-        let known = self.recent.iter().filter_map(|from| Some((*from as u32, *ranges.get(from)? as u32)));
+        let room = SACKS - usize::from(duplicate.is_some());
+        let known =
+            self.recent.iter().filter_map(|from| Some((*from as u32, *ranges.get(from)? as u32))).take(room);
         sacks.iter_mut().zip(known).for_each(|(sack, range)| *sack = range);
         TcpAck { next: self.next as u32, duplicate, sacks }
     }
