@@ -418,7 +418,7 @@ mod tests {
             1 => (Protocol::Udp, Body::Plain),
             2 => (Protocol::Tcp, Body::Segment(number as u32)),
             _ => {
-                let duplicate = Some(3).filter(|_| number % 3 == 0);
+                let duplicate = Some(3).filter(|_| number.is_multiple_of(3));
                 let last = if number % 3 == 1 { (15, 17) } else { (0, 0) };
                 let ack = TcpAck { next: 7, duplicate, sacks: [(9, 11), (13, 14), last] };
                 let ack = if number % 3 == 2 { TcpAck { next: 7, ..TcpAck::default() } } else { ack };
