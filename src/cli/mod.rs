@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::config::{Config, Errors, Warning};
 use args::{Args, Command};
@@ -26,7 +26,7 @@ use ask::Form;
 use events::Wanted;
 use failure::{Failure, say};
 
-pub use up::{Up, UpResult};
+pub use up::{CONFIG_DIR, Up, UpResult};
 
 /// Does what `args`, the program's name included, ask for; `up` runs a portal until it ends.
 pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> ExitCode {
@@ -68,6 +68,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
             ExitCode::FAILURE
         }
     }
+}
+
+/// What may be written on the command line, for manual pages and completions.
+pub fn definition() -> clap::Command {
+    Args::command()
 }
 
 /// Prints everything that is wrong with a configuration.

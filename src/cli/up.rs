@@ -14,10 +14,10 @@ use crate::process::run_dir::RunDir;
 
 /// Where the configurations are.
 #[cfg(target_os = "freebsd")]
-pub(super) const CONFIG_DIR: &str = "/usr/local/etc/netcombiner";
+pub const CONFIG_DIR: &str = "/usr/local/etc/netcombiner";
 /// Where the configurations are.
 #[cfg(not(target_os = "freebsd"))]
-pub(super) const CONFIG_DIR: &str = "/etc/netcombiner";
+pub const CONFIG_DIR: &str = "/etc/netcombiner";
 
 /// An order to run a portal. Paths are absolute, so they hold in the background too.
 #[derive(Debug)]

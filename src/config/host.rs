@@ -11,7 +11,8 @@ use super::text::Entry;
 use super::value::{self, MIN_IPV6_MTU};
 use super::{Cidr, Hooks, Host, Key, MetricMode, Mtu, Network, Protection, Redundancy, Routing, Table, load};
 
-pub(super) const KEYS: &[&str] = &[
+/// Every key that a `[Host]` section may hold.
+pub const KEYS: &[&str] = &[
     "Key",
     "KeyFile",
     "Protection",

@@ -34,7 +34,9 @@ pub use amount::{BitRate, Volume};
 pub use change::LinkChange;
 pub use diagnostic::{Diagnostic, Errors, Warning};
 pub use endpoint::{Remote, RemoteHost};
+pub use host::KEYS as HOST_KEYS;
 pub use key::Key;
+pub use peer::KEYS as PEER_KEYS;
 pub use status::{Password, Status};
 pub use value::{
     Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Network, Protection, QuotaAction,

@@ -9,7 +9,8 @@ use super::{
     value,
 };
 
-pub(super) const KEYS: &[&str] = &[
+/// Every key that a `[Peer]` section may hold.
+pub const KEYS: &[&str] = &[
     "Name",
     "Method",
     "LocalAddress",
