@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("runtime", &["runtime", "calendar", "config", "journal", "quota", "core"]),
     ("setup", &["setup", "config", "control", "process"]),
     ("sim", &["sim", "core"]),
-    ("status", &["status", "calendar", "config", "control", "journal", "core::snapshot"]),
+    ("status", &["status", "calendar", "config", "control", "journal", "core::snapshot", "core::load_test"]),
     ("top", &["top", "control", "journal", "core::snapshot"]),
 ];
 

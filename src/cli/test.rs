@@ -243,9 +243,9 @@ mod tests {
 
     #[test]
     fn a_step_is_a_line_a_link() {
-        let shown = "out  a-name-that-is- 23.9 Mbit/s       30       34     >312   2.1 %        -\n";
+        let shown = "out  a-name-that-is-   23.9 Mbit/s       30       34     >312   2.1 %        -\n";
         assert_eq!(lines(&step(false, vec![link()])), shown);
-        let sum = "out  all together    47.9 Mbit/s  = a-name-that-is-longer 23.9 +\n";
+        let sum = "out  all together      47.9 Mbit/s  = a-name-that-is-longer 23.9 +\n";
         let both = lines(&step(true, vec![link(), link()]));
         assert!(both.starts_with(sum), "{both}");
     }

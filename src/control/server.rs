@@ -180,7 +180,7 @@ async fn serve_one<H: Handler>(mut stream: UnixStream, handler: &H, followers: &
             handler.stop();
             answered
         }
-        [TEST, ..] => load_test::serve(&mut stream, handler, &words[1..].join(" ")).await,
+        [TEST, _, ..] => load_test::serve(&mut stream, handler, &words[1..].join(" ")).await,
         _ => {
             let text =
                 format!("{ERROR}the requests are {SHOW}, {EVENTS}, {LINK}, {RELOAD}, {TEST} and {DOWN}\n");

@@ -213,6 +213,23 @@ nc0: bonded, 2 of 3 links carry, 94.1 Mbit/s up, 3.20 Mbit/s down,
     }
 
     #[test]
+    fn the_readme_shows_what_is_printed() {
+        let mut snapshot = snapshot();
+        let [_, lte, lost] = &mut snapshot.links[..] else { panic!("three links") };
+        lte.changed.clear();
+        (lte.send_rate_bps, lte.receive_rate_bps) = (32_400_000.0, 1_200_000.0);
+        (lte.srtt_ms, lte.loss_share, lte.sent_share) = (Some(38.0), Some(0.0), Some(0.341));
+        lost.name = "satellite".into();
+        lost.reason = Some("carrier lost on eth2".into());
+        let screen = summary(&snapshot, false);
+        let readme = include_str!("../../README.md");
+        assert!(
+            readme.contains(&format!("```\n{screen}```\n")),
+            "README.md shows something else than\n{screen}"
+        );
+    }
+
+    #[test]
     fn a_page_fits_a_terminal_with_colours_or_without() {
         let coloured = summary(&snapshot(), true);
         assert!(coloured.contains("\x1b[31m  3"), "{coloured}");

@@ -165,7 +165,7 @@ mod tests {
         fn any_timestamp_is_read(all in proptest::collection::vec((0u64..1 << 40, 0..CLOCK), 1..20)) {
             let (mut clock, mut before, mut now) = (PeerClock::default(), Instant::ZERO, Instant::ZERO);
             for (later, timestamp) in all {
-                now = now + Duration::from_nanos(later);
+                now += Duration::from_nanos(later);
                 let time = clock.read(now, timestamp);
                 prop_assert!(time >= before && time <= clock.at(now));
                 before = time;

@@ -156,6 +156,7 @@ impl Journal {
         let mut told = Vec::new();
         self.stop(place, dry_run, &mut told)?;
         leave_routes(place, dry_run, &mut told)?;
+        leave_run_files(place, dry_run, &mut told)?;
         let heir = other_journal(place);
         let (directories, others): (Vec<Done>, Vec<Done>) =
             std::mem::take(&mut self.done).into_iter().partition(|done| matches!(done, Done::Directory(_)));
@@ -274,6 +275,23 @@ fn leave_routes(place: &Place, dry_run: bool, told: &mut Vec<String>) -> Result<
             command.arg("--dry-run");
         }
         told.extend(service::run(&mut command)?.lines().map(str::to_owned));
+    }
+    Ok(())
+}
+
+/// Removes what a portal that died left in the run directory.
+fn leave_run_files(place: &Place, dry_run: bool, told: &mut Vec<String>) -> Result<(), SetupError> {
+    if service::is_running(place)? {
+        return Ok(());
+    }
+    for path in [place.run_dir.socket(&place.interface), place.run_dir.pid_file(&place.interface)] {
+        if !path.exists() {
+            continue;
+        }
+        told.push(format!("remove {}", path.display()));
+        if !dry_run {
+            fs::remove_file(&path).map_err(|error| SetupError::file("remove", &path, &error))?;
+        }
     }
     Ok(())
 }

@@ -140,8 +140,9 @@ fn with(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
 /// The number in `since=N`; all events without one.
 fn since(query: Option<&str>) -> u64 {
     let pairs = query.unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
-    let numbers = pairs.filter(|(name, _)| *name == "since").filter_map(|(_, number)| number.parse().ok());
-    numbers.last().unwrap_or(0)
+    let mut numbers =
+        pairs.filter(|(name, _)| *name == "since").filter_map(|(_, number)| number.parse().ok());
+    numbers.next_back().unwrap_or(0)
 }
 
 #[cfg(test)]

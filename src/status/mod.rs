@@ -18,7 +18,6 @@ mod page;
 mod tests;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -125,30 +124,25 @@ async fn listen(status: &Status) -> TcpListener {
 }
 
 /// One reader, from its first request to its last.
-fn connection<H: Handler>(
-    stream: TcpStream,
-    answerer: Arc<Answerer<H>>,
-) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        let service = service_fn(move |request| {
-            let answerer = Arc::clone(&answerer);
-            async move { Ok::<_, Infallible>(answerer.answer(&request).await) }
-        });
-        let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(REQUEST_TIMEOUT).max_buf_size(MAX_HEADER_LEN);
-        let mut serving = pin!(server.serve_connection(TokioIo::new(stream), service));
-        let ended = match timeout(CONNECTION_TIME, serving.as_mut()).await {
-            Ok(ended) => ended.map_err(io::Error::other),
-            Err(_) => {
-                serving.as_mut().graceful_shutdown();
-                match timeout(FAREWELL_TIME, serving).await {
-                    Ok(ended) => ended.map_err(io::Error::other),
-                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
-                }
+async fn connection<H: Handler>(stream: TcpStream, answerer: Arc<Answerer<H>>) {
+    let service = service_fn(move |request| {
+        let answerer = Arc::clone(&answerer);
+        async move { Ok::<_, Infallible>(answerer.answer(&request).await) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(REQUEST_TIMEOUT).max_buf_size(MAX_HEADER_LEN);
+    let mut serving = pin!(server.serve_connection(TokioIo::new(stream), service));
+    let ended = match timeout(CONNECTION_TIME, serving.as_mut()).await {
+        Ok(ended) => ended.map_err(io::Error::other),
+        Err(_) => {
+            serving.as_mut().graceful_shutdown();
+            match timeout(FAREWELL_TIME, serving).await {
+                Ok(ended) => ended.map_err(io::Error::other),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!("reader of the status page: {error}");
         }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("reader of the status page: {error}");
     }
 }

@@ -45,7 +45,7 @@ pub enum TopError {
 
 /// What the threads tell the one that draws.
 enum Message {
-    Sample(Result<Sample, ClientError>),
+    Sample(Box<Result<Sample, ClientError>>),
     /// A signal asks to end.
     Quit,
 }
@@ -147,7 +147,7 @@ fn look(
             match messages.try_recv() {
                 Ok(Message::Sample(sample)) => {
                     changed = true;
-                    app.on_sample(started.elapsed(), sample);
+                    app.on_sample(started.elapsed(), *sample);
                 }
                 Ok(Message::Quit) | Err(TryRecvError::Disconnected) => return Ok(()),
                 Err(TryRecvError::Empty) => break,
@@ -160,7 +160,7 @@ fn look(
 fn sample(sampler: &mut Sampler, sender: &Sender<Message>) {
     loop {
         thread::sleep(INTERVAL);
-        if sender.send(Message::Sample(sampler.take())).is_err() {
+        if sender.send(Message::Sample(Box::new(sampler.take()))).is_err() {
             return;
         }
     }

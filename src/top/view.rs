@@ -209,13 +209,13 @@ fn graphs(frame: &mut Frame, app: &App, link: &Link, area: Rect) {
     let widths = [2, width, 1, width, 1].map(Constraint::Length).into_iter().chain([Constraint::Min(0)]);
     let [_, sent, _, received, _, words] = Layout::horizontal(widths).areas::<6>(area);
     if let Some(history) = app.history(link) {
-        let directions: [(Rect, Color, fn(&Point) -> f64); 2] =
-            [(sent, SENT, |point| point.sent), (received, RECEIVED, |point| point.received)];
-        for (area, color, rate) in directions {
+        let mut graph = |area: Rect, color, rate: fn(&Point) -> f64| {
             let columns = history.columns(app.now, area.width.into(), rate);
             let graph = Sparkline::default().data(columns).max(scale(history) as u64);
             frame.render_widget(graph.style(Style::new().fg(color)), area);
-        }
+        };
+        graph(sent, SENT, |point| point.sent);
+        graph(received, RECEIVED, |point| point.received);
     }
     let why = reason(link).unwrap_or("carries what it can".to_owned());
     let changed = link.changed.iter().map(|change| format!("; changed: {change}"));
