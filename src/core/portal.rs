@@ -498,13 +498,13 @@ impl Portal {
                 let joined = || self.inbound().link_of(fresh.header.link);
                 let link = fresh.link.or_else(joined).ok_or(Discard::UnknownLink)?;
                 let ack = Ack::read(fresh.body).ok_or(Discard::Malformed)?;
-                let (srtt, spacing) = {
+                let (rtt, spacing) = {
                     let mut outbound = self.outbound();
                     outbound.on_ack(now, link, &ack, fresh.header.timestamp);
-                    (outbound.srtt(link), outbound.ack_spacing(link))
+                    (outbound.rtt(link), outbound.ack_spacing(link))
                 };
-                if let Some(srtt) = srtt {
-                    self.inbound().set_rtt(link, srtt, spacing);
+                if let Some(rtt) = rtt {
+                    self.inbound().set_rtt(link, rtt, spacing);
                 }
                 Ok(link)
             }

@@ -112,7 +112,10 @@ impl Inbound {
             None => {}
         }
         self.resequencer.on_progress(now, &header, data_sequence);
-        peer_link.delay.take(now, Apparent::of(header.timestamp, now.micros24()));
+        let apparent = Apparent::of(header.timestamp, now.micros24());
+        peer_link.delay.take(now, apparent);
+        let queued = peer_link.delay.least(now).map_or(0, |least| apparent.beyond(least).max(0));
+        self.resequencer.set_queued(header.link, Duration::from_micros(queued as u64));
         if tracked {
             peer_link.receiver.on_received(now, header.sequence, header.flags & flags::ACK_NOW != 0);
         }
@@ -187,12 +190,12 @@ impl Inbound {
         }
     }
 
-    /// Tells a link's round-trip time, by which its acknowledgements are timed.
-    pub fn set_rtt(&mut self, link: LinkId, rtt: Duration, ack_spacing: Duration) {
+    /// Tells a link's round-trip time, smoothed and least, by which its acknowledgements and repairs are timed.
+    pub fn set_rtt(&mut self, link: LinkId, (rtt, least): (Duration, Duration), ack_spacing: Duration) {
         for (number, peer_link) in (0..).zip(&mut self.peer_links) {
             if peer_link.link == Some(link) {
                 peer_link.receiver.set_rtt(rtt, ack_spacing);
-                self.resequencer.set_rtt(number, rtt);
+                self.resequencer.set_rtt(number, rtt, least);
             }
         }
     }

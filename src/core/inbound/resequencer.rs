@@ -90,7 +90,18 @@ struct Progress {
     /// By how much the link reorders, µs of sending time.
     reorder: u32,
     reorder_at: Instant,
-    rtt: Option<Duration>,
+    /// Round-trip time, smoothed and least.
+    rtt: Option<(Duration, Duration)>,
+    /// How much longer than it can the way to us took lately.
+    queued: Duration,
+}
+
+impl Progress {
+    /// The time that a loss takes to be told and repaired follows the queue that a packet meets now: the round trip, in
+    /// which our few datagrams find that queue now and then, is late to tell.
+    fn rtt(&self) -> Option<Duration> {
+        self.rtt.map(|(smoothed, least)| smoothed.max(least + self.queued))
+    }
 }
 
 impl Resequencer {
@@ -127,9 +138,15 @@ impl Resequencer {
         }
     }
 
-    /// Tells the round-trip time of a link of the peer.
-    pub fn set_rtt(&mut self, link: u8, rtt: Duration) {
-        self.links[usize::from(link)].rtt = Some(rtt);
+    /// Tells the round-trip time of a link of the peer, smoothed and least.
+    pub fn set_rtt(&mut self, link: u8, smoothed: Duration, least: Duration) {
+        self.links[usize::from(link)].rtt = Some((smoothed, least));
+    }
+
+    /// What came in on a link of the peer took so much longer than it can.
+    pub fn set_queued(&mut self, link: u8, queued: Duration) {
+        let link = &mut self.links[usize::from(link)];
+        link.queued = queued.max(link.queued - link.queued / 64);
     }
 
     /// Takes a packet, no longer than a buffer, with its place and adds to `out` what can be delivered now.
@@ -232,7 +249,7 @@ impl Resequencer {
 
     /// The cap, and how long a repair may take once it is needed, for what may be on the way over these links.
     fn patience(&self, in_flight: u16) -> (Duration, Duration) {
-        let known = || self.links.iter().enumerate().filter_map(|(number, link)| Some((number, link.rtt?)));
+        let known = || self.links.iter().enumerate().filter_map(|(number, link)| Some((number, link.rtt()?)));
         let fastest = known().map(|(_, rtt)| rtt).min().unwrap_or_default();
         let holding = known().filter(|(number, _)| in_flight & 1 << number != 0);
         let slowest = holding.map(|(_, rtt)| rtt).max().unwrap_or(fastest);
@@ -325,8 +342,8 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let mut resequencer = Resequencer::new(100);
-            resequencer.set_rtt(0, Duration::from_millis(40));
-            resequencer.set_rtt(1, Duration::from_millis(120));
+            resequencer.set_rtt(0, Duration::from_millis(40), Duration::from_millis(40));
+            resequencer.set_rtt(1, Duration::from_millis(120), Duration::from_millis(120));
             Self(resequencer, Vec::new())
         }
 

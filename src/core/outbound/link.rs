@@ -535,7 +535,17 @@ impl Link {
             // What was too long was lost to that, and what was short was little: neither tells the capacity.
             self.sender.renew(now, self.config.algorithm);
         }
-        self.path_mtu.news()
+        let news = self.path_mtu.news();
+        if news.is_some_and(|(from, to)| to < from) {
+            // What was too long was lost to that.
+            if self.is_fit() {
+                self.fitness.forgive(now, self.sender.totals());
+            } else if self.state == State::Up && self.is_judged() {
+                self.fitness.retry(now, self.sender.totals());
+                (self.reason, self.probe_due) = (None, true);
+            }
+        }
+        news
     }
 
     /// A path probe of so many bytes arrived.

@@ -69,6 +69,8 @@ const QUEUE_MAX: u64 = 16 << 20;
 const QUEUE_SEARCHING: u64 = 2 << 20;
 /// … and it may stand for so long: a drop would end that sender's slow start too early, for many seconds.
 const SEARCHING_TARGET: Duration = Duration::from_millis(300);
+/// A link that is later than another by more than this, and shares conversations with it, finds out its rate with care.
+const CAREFUL_BEYOND: Duration = Duration::from_millis(10);
 /// Bytes of all buffers: a full queue, and what is in flight over 350 ms at 500 Mbit/s. Made when needed.
 const POOL: usize = 32 << 20;
 /// Repairs may take this share of the bytes sent, and so many at once after a quiet time.
@@ -461,6 +463,7 @@ impl Outbound {
         self.load.on_rtt(now, id, rtt);
         self.judge(now, id);
         self.collect(now, id, false);
+        self.tell_careful();
         self.tune_queue(now);
         self.drop_stranded_copies();
     }
@@ -532,9 +535,10 @@ impl Outbound {
         rate.map_or(Duration::ZERO, |rate| rate.duration_of(ACK_BYTES)).min(MAX_ACK_DELAY)
     }
 
-    /// The link's smoothed round-trip time, once measured.
-    pub fn srtt(&self, id: LinkId) -> Option<Duration> {
-        self.link(id).map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured()).map(|rtt| rtt.smoothed())
+    /// The link's round-trip time, smoothed and least, once measured.
+    pub fn rtt(&self, id: LinkId) -> Option<(Duration, Duration)> {
+        let measured = self.link(id).map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured());
+        measured.map(|rtt| (rtt.smoothed(), rtt.min()))
     }
 
     // Time.
@@ -756,6 +760,17 @@ impl Outbound {
                 self.repair_budget -= len;
                 self.repairs.push_back(kept);
             }
+        }
+    }
+
+    /// Tells the later links that conversations flow over earlier ones.
+    fn tell_careful(&mut self) {
+        let delay = |link: &Link| link.sender.rtt().min() / 2;
+        let found = self.active_links().filter(|link| !link.sender.controller().is_searching());
+        let earliest = found.map(delay).min();
+        for link in self.links.iter_mut().filter_map(Option::as_deref_mut) {
+            let extra = earliest.map_or(Duration::ZERO, |earliest| delay(link).saturating_sub(earliest));
+            link.sender.set_careful(extra > CAREFUL_BEYOND && extra <= schedule::MAX_REORDER_DELAY);
         }
     }
 

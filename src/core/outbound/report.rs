@@ -41,7 +41,7 @@ impl Outbound {
     /// A report of the peer, which came in on the link `via`.
     pub fn on_report(&mut self, now: Instant, via: LinkId, report: &Report) {
         // It was true when it left.
-        let age = self.srtt(via).unwrap_or_default() / 2;
+        let age = self.rtt(via).unwrap_or_default().0 / 2;
         // The peer reports while data reaches it.
         self.links.iter_mut().flatten().for_each(|link| link.ask_if_fit(now));
         for id in (0..MAX_LINKS as u8).map(LinkId) {

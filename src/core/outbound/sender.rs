@@ -709,6 +709,11 @@ impl Sender {
         growing.or_else(|| self.rate())
     }
 
+    /// Conversations flow over earlier links meanwhile.
+    pub fn set_careful(&mut self, careful: bool) {
+        self.controller.set_careful(careful);
+    }
+
     /// The congestion controller.
     pub fn controller(&self) -> &dyn Controller {
         &*self.controller

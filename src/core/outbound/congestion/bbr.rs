@@ -29,6 +29,9 @@ const DOWN_GAIN: f64 = 0.8;
 const UP_GAIN: f64 = 1.25;
 /// Pacing a little below the estimate keeps its error from making a queue (draft §5.6.2: 1 %).
 const PACING_MARGIN: f64 = 0.99;
+/// The same where a queue would hold up conversations that other links carry meanwhile. It must exceed
+/// [`STARTUP_GROWTH`].
+const CAREFUL_GAIN: f64 = 1.5;
 /// Startup ends after so many rounds without growth by [`STARTUP_GROWTH`].
 const STARTUP_ROUNDS: u32 = 3;
 const STARTUP_GROWTH: f64 = 1.25;
@@ -64,6 +67,7 @@ enum Phase {
 /// The default controller.
 pub struct Bbr {
     max_datagram: u64,
+    careful: bool,
     phase: Phase,
     phase_since: Instant,
     phase_round: u64,
@@ -107,6 +111,7 @@ impl Bbr {
         Self {
             max_datagram,
             phase: Phase::Startup,
+            careful: false,
             phase_since: Instant::ZERO,
             phase_round: 0,
             rates: [0; FILTER_ROUNDS],
@@ -349,6 +354,7 @@ impl Controller for Bbr {
         let target = self.bytes_in(self.cycle());
         let extra = self.extra_acked[0].max(self.extra_acked[1]);
         let window = match self.phase {
+            Phase::Startup if self.careful => ((target as f64 * CAREFUL_GAIN) as u64 + extra).max(initial),
             Phase::Startup => (2 * target + extra).max(initial),
             Phase::ProbeRtt { .. } => self.bytes_in(self.min_rtt()) / 2,
             _ => self.bytes_in(self.cycle() + self.headroom()) + extra + 2 * self.max_datagram,
@@ -358,6 +364,7 @@ impl Controller for Bbr {
 
     fn pacing_rate(&self, rtt: &Rtt) -> Option<Rate> {
         let gain = match self.phase {
+            Phase::Startup if self.careful => CAREFUL_GAIN,
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => DRAIN_GAIN,
             Phase::Down => DOWN_GAIN,
@@ -379,6 +386,10 @@ impl Controller for Bbr {
 
     fn is_searching(&self) -> bool {
         self.phase == Phase::Startup
+    }
+
+    fn set_careful(&mut self, careful: bool) {
+        self.careful = careful;
     }
 
     fn name(&self) -> &'static str {

@@ -104,6 +104,9 @@ pub trait Controller: Send {
     /// The path's rate is still being found out: a queue before it is no sign that it is full.
     fn is_searching(&self) -> bool;
 
+    /// Conversations flow over earlier links meanwhile: what waits in a queue of this one holds them up.
+    fn set_careful(&mut self, _careful: bool) {}
+
     /// Every datagram more is a chance more to lose one and to be slowed down by it.
     fn is_loss_based(&self) -> bool {
         false

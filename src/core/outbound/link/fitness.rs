@@ -77,6 +77,11 @@ impl Fitness {
         self.restart(now, totals);
     }
 
+    /// What was lost so far was too long, and said nothing of what is not.
+    pub(super) fn forgive(&mut self, now: Instant, totals: Totals) {
+        (self.since, self.base, self.bad_windows) = (now, totals, 0);
+    }
+
     pub(super) fn verdict(&self) -> Verdict {
         self.verdict
     }
