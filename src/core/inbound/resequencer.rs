@@ -22,8 +22,8 @@ const MOST_CAP: Duration = Duration::from_millis(800);
 const REPAIR_MARGIN: Duration = Duration::from_millis(15);
 /// Most positions that a bucket may be ahead: 100 ms at 1.5 Gbit/s.
 const MAX_AHEAD: u32 = 16_384;
-/// Bytes of buffers for packets that wait in all buckets: 100 ms of full packets at 940 Mbit/s.
-const POOL: usize = 16 << 20;
+/// Bytes of buffers for packets that wait in all buckets: 100 ms of full packets at 470 Mbit/s, or 47 ms at 1 Gbit/s.
+const POOL: usize = 8 << 20;
 /// Measured reordering of a link is halved after such a time without more.
 const REORDER_HALF_LIFE: Duration = Duration::from_secs(2);
 const POSITIONS: u32 = 1 << POSITION_BITS;

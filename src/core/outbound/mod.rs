@@ -776,9 +776,12 @@ impl Outbound {
 
     /// Lets the queue's bounds follow the links.
     fn tune_queue(&mut self, now: Instant) {
+        // By what the paths are, not by how busy: a processor at its end makes round trips long, too.
+        let longest = self.active_links().map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured());
+        let longest = longest.map(|rtt| rtt.min()).max().unwrap_or_default();
         let rates = self.each().filter_map(|(_, link)| link.sender.rate());
         let (held, long) = rates.fold((0, 0), |(held, long), rate| {
-            (held + rate.bytes_in(QUEUE_TIME), long + rate.bytes_in(self.slowest_srtt() * 2))
+            (held + rate.bytes_in(QUEUE_TIME), long + rate.bytes_in(longest * 2))
         });
         let prompt = self.each().filter(|(id, _)| self.carries_backlog(*id)).map(|(_, link)| &link.sender);
         let searches = |sender: &Sender| sender.controller().is_searching();
