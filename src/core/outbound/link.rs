@@ -420,11 +420,16 @@ impl Link {
             Some(format!("the path lost {in_runs:.0} % of what left in runs and {alone:.0} % of the rest"));
         // What was lost to that tells nothing of the capacity, nor of the path.
         self.sender.renew(now, self.config.algorithm);
+        self.try_anew(now);
+        true
+    }
+
+    /// What it lost was not its fault: finds out anew whether it is of use.
+    fn try_anew(&mut self, now: Instant) {
         if self.state == State::Up && self.is_judged() {
             self.fitness.retry(now, self.sender.totals());
             (self.reason, self.probe_due) = (None, true);
         }
-        true
     }
 
     /// The system does not take runs. True if that is news.
@@ -540,9 +545,8 @@ impl Link {
             // What was too long was lost to that.
             if self.is_fit() {
                 self.fitness.forgive(now, self.sender.totals());
-            } else if self.state == State::Up && self.is_judged() {
-                self.fitness.retry(now, self.sender.totals());
-                (self.reason, self.probe_due) = (None, true);
+            } else {
+                self.try_anew(now);
             }
         }
         news

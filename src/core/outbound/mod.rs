@@ -40,7 +40,7 @@ use std::time::Duration;
 use super::headers::Compressor;
 use super::packet::{Packet, Pool};
 use super::recent::Volume;
-use super::rtt::MAX_ACK_DELAY;
+use super::rtt::{MAX_ACK_DELAY, Rtt};
 use super::units::{Instant, LinkId, MAX_LINKS, Rate};
 use super::wire::{Ack, HEADER_LEN, Probe};
 use adoption::Adoption;
@@ -777,8 +777,7 @@ impl Outbound {
     /// Lets the queue's bounds follow the links.
     fn tune_queue(&mut self, now: Instant) {
         // By what the paths are, not by how busy: a processor at its end makes round trips long, too.
-        let longest = self.active_links().map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured());
-        let longest = longest.map(|rtt| rtt.min()).max().unwrap_or_default();
+        let longest = self.measured_rtts().map(Rtt::min).max().unwrap_or_default();
         let rates = self.each().filter_map(|(_, link)| link.sender.rate());
         let (held, long) = rates.fold((0, 0), |(held, long), rate| {
             (held + rate.bytes_in(QUEUE_TIME), long + rate.bytes_in(longest * 2))
@@ -824,7 +823,10 @@ impl Outbound {
 
     /// The longest round-trip time of a link that carries data.
     fn slowest_srtt(&self) -> Duration {
-        let measured = self.active_links().map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured());
-        measured.map(|rtt| rtt.smoothed()).max().unwrap_or_default()
+        self.measured_rtts().map(Rtt::smoothed).max().unwrap_or_default()
+    }
+
+    fn measured_rtts(&self) -> impl Iterator<Item = &Rtt> {
+        self.active_links().map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured())
     }
 }

@@ -632,10 +632,14 @@ impl Sender {
         self.forced.as_ref().is_some_and(|forced| forced.covers(sent))
     }
 
+    /// What is forced now.
+    fn forcing(&self) -> Option<&Forced> {
+        self.forced.as_ref().filter(|forced| forced.until.is_none())
+    }
+
     /// Most bytes that may be in flight now; `None` without limit.
     fn window(&self) -> Option<u64> {
-        let forced = self.forced.as_ref().filter(|forced| forced.until.is_none());
-        forced.map(|forced| forced.window).or_else(|| self.controller.window())
+        self.forcing().map(|forced| forced.window).or_else(|| self.controller.window())
     }
 
     /// Tells the longest datagram of the link, and the IP and UDP headers around each: what a link carries is
@@ -691,8 +695,7 @@ impl Sender {
 
     /// The rate at which datagrams leave; `None`: at any.
     pub fn pacing_rate(&self) -> Option<Rate> {
-        let forced = self.forced.as_ref().filter(|forced| forced.until.is_none());
-        forced.map(|forced| self.limited(forced.rate)).or_else(|| self.controlled_rate())
+        self.forcing().map(|forced| self.limited(forced.rate)).or_else(|| self.controlled_rate())
     }
 
     fn controlled_rate(&self) -> Option<Rate> {

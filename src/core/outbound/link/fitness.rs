@@ -65,7 +65,8 @@ pub(super) struct Fitness {
 impl Fitness {
     /// The link has come up: it is tried, unless it was unfit before, which stays until it is shown otherwise.
     pub(super) fn restart(&mut self, now: Instant, totals: Totals) {
-        (self.since, self.base, self.bad_windows, self.good_windows) = (now, totals, 0, 0);
+        self.forgive(now, totals);
+        self.good_windows = 0;
         if !matches!(self.verdict, Verdict::Unfit(_)) {
             self.verdict = Verdict::OnTrial(TRIAL_PROBES);
         }
