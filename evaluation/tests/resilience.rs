@@ -15,6 +15,8 @@ use evaluation::portal::{Method, Pair, PairOptions};
 use evaluation::traffic::Traffic;
 use evaluation::wait::until;
 use evaluation::wan::Direction;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The longest that a stream or a call may stand still around a failure. A link's death is noticed much
 /// earlier; what the connections inside then need, and a busy machine, are the rest.
@@ -220,6 +222,29 @@ fn a_link_that_may_not_send_is_left_and_taken_again() {
     traffic.run_until(secs(3.0));
     lab.local().run("nft", &["delete", "table", "inet", "wall"]).unwrap();
     wait_used(&lab, 1, secs(10.0)).unwrap();
+    survived(traffic, &pair);
+    pair.stop().unwrap();
+}
+
+#[test]
+fn a_portal_that_stood_still_blames_no_link() {
+    if !may_build_labs("a portal that stands still") {
+        return;
+    }
+    let lab = two_links();
+    let mut pair = Pair::start_connected(&lab, &PairOptions::default()).unwrap();
+    let traffic = Traffic::start(&lab, Family::V4).unwrap();
+    traffic.run_until(secs(1.5));
+    let local = pair.local().unwrap();
+    for _ in 0..8 {
+        let process = Pid::from_raw(local.pid() as i32);
+        kill(process, Signal::SIGSTOP).unwrap();
+        std::thread::sleep(secs(0.15));
+        kill(process, Signal::SIGCONT).unwrap();
+        std::thread::sleep(secs(0.35));
+    }
+    let events = local.events().unwrap();
+    assert!(!events.contains("suspect"), "what came meanwhile was not read before:\n{events}");
     survived(traffic, &pair);
     pair.stop().unwrap();
 }

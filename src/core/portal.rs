@@ -723,6 +723,12 @@ impl Portal {
         [room, out, self.inbound().next_timeout(now)].into_iter().flatten().min()
     }
 
+    /// The sockets by which acknowledgements should have come that did not. What waits there unread may be these: it
+    /// should be received before [`Portal::on_timeout`] draws conclusions.
+    pub fn overdue(&self, now: Instant) -> Vec<SocketId> {
+        self.outbound().overdue(now).collect()
+    }
+
     /// Handles every timer that is due; gives the links that have something to send.
     pub fn on_timeout(&self, now: Instant, entropy: &mut dyn Entropy, sink: Sink<'_>) -> u16 {
         self.tend_session(now, entropy);

@@ -36,6 +36,10 @@ const ROOM_WAIT: Duration = Duration::from_millis(20);
 /// Send errors in a row after which a link is not trusted any more.
 const ERRORS_TO_SUSPECT: u32 = 2;
 
+/// Before conclusions are drawn from silence, what waits in a socket has so many times this long to be read.
+const HEARING_TRIES: u32 = 50;
+const HEARING_NAP: Duration = Duration::from_millis(1);
+
 /// What the data path tells the control side.
 #[derive(Debug)]
 pub(super) enum Notice {
@@ -366,7 +370,22 @@ impl Engine {
                 return;
             }
             self.alarm.acknowledge();
+            self.hear_out();
             self.refresh();
+        }
+    }
+
+    /// Lets what is overdue be read where it has come already, as on a busy machine or after a sleep: nothing is wrong
+    /// with a link whose acknowledgement lies unread. A socket that was empty once has nothing of that age.
+    fn hear_out(&self) {
+        let overdue = self.portal.overdue(now());
+        let mut unread: Vec<_> = overdue.into_iter().filter_map(|id| self.socket(id)).collect();
+        for _ in 0..HEARING_TRIES {
+            unread.retain(|socket| socket.has_unread());
+            if unread.is_empty() {
+                break;
+            }
+            std::thread::sleep(HEARING_NAP);
         }
     }
 
@@ -477,6 +496,15 @@ impl Cargo {
 }
 
 impl FlowSocket {
+    fn has_unread(&self) -> bool {
+        let fd = match &self.flow {
+            Flow::Udp(udp) => udp.as_fd(),
+            Flow::Tcp(tcp) => tcp.as_fd(),
+        };
+        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     /// Sends what is loaded. True when all of it went, false if the socket is full.
     fn dispatch(&self, cargo: &mut Cargo) -> io::Result<bool> {
         match &self.flow {

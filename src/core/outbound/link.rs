@@ -657,6 +657,11 @@ impl Link {
         Some(self.last_sent.max(self.last_received) + self.config.keep_alive?)
     }
 
+    /// An acknowledgement should have come, and the link would not be called up for long without.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.state == State::Up && self.sender.is_overdue(now)
+    }
+
     /// When an answer that is overdue is so for longer than the path explains, and nothing else was heard.
     fn silent_at(&self) -> Option<Instant> {
         (self.sender.pto_count() > 0).then(|| self.last_received + self.patience())

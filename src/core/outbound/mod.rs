@@ -168,11 +168,10 @@ impl Outbound {
         seed: [u8; 16],
     ) -> Self {
         let mtu = InterfaceMtu::new(mtu, most);
-        let buffers = POOL / buffer_size.max(1);
         Self {
             links: Default::default(),
             sequences: [0; MAX_LINKS],
-            queue: Queue::new(Pool::new(buffer_size, buffers), QUEUE_SEARCHING),
+            queue: Queue::new(Pool::new(buffer_size, POOL), QUEUE_SEARCHING),
             classifier: Classifier::new(seed),
             compressor: Compressor::new(compression),
             repairs: VecDeque::new(),
@@ -556,6 +555,12 @@ impl Outbound {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// The sockets of links that are up and owe an acknowledgement.
+    pub fn overdue(&self, now: Instant) -> impl Iterator<Item = SocketId> {
+        let links = self.each().map(|(_, link)| link).filter(move |link| link.is_overdue(now));
+        links.filter_map(|link| link.socket)
     }
 
     /// Handles every timer that is due. Then ask [`Outbound::ready`].

@@ -535,12 +535,12 @@ impl Sender {
         if self.loss_at.is_some_and(|at| now >= at) {
             self.detect_losses(now);
         }
-        let overdue = self.in_flight > 0 && now >= self.probe_timeout_at();
+        let overdue = self.is_overdue(now);
         if overdue {
             self.offer_oldest();
         }
         // After a sleep of the machine several are over at once.
-        while self.in_flight > 0 && now >= self.probe_timeout_at() {
+        while self.is_overdue(now) {
             if self.pto_count < MAX_BACKOFF {
                 self.pto_count += 1;
             } else {
@@ -548,6 +548,11 @@ impl Sender {
             }
         }
         overdue
+    }
+
+    /// An acknowledgement should have come.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.in_flight > 0 && now >= self.probe_timeout_at()
     }
 
     /// A datagram left that is not acknowledged: it takes its time on the link like any other.
@@ -766,7 +771,7 @@ mod tests {
 
     fn send(sender: &mut Sender, now: Instant, count: usize) {
         for _ in 0..count {
-            let packet = Pool::new(SIZE, 1).take().expect("one");
+            let packet = Pool::new(SIZE, SIZE).take().expect("one");
             let order = Order { bucket: 1, position: 0 };
             let kept = Kept { packet, order, data_sequence: 0, first_sent: now, repairs: 0 };
             sender.on_sent(now, SIZE, Some(kept));
