@@ -49,7 +49,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn packet(bytes: &[u8]) -> Packet {
-        let mut packet = Pool::new(100, 1).take().expect("one");
+        let mut packet = Pool::new(100, 100).take().expect("one");
         packet.buffer()[..bytes.len()].copy_from_slice(bytes);
         packet.set_len(bytes.len());
         packet

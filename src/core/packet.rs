@@ -44,52 +44,90 @@ impl Packet {
     }
 }
 
-/// A bounded set of equal buffers.
+/// Small packets wait in buffers of this size: one of 100 bytes need not occupy what one of 1,500 does.
+const SMALL: usize = 256;
+
+/// Buffers of two sizes, bounded in bytes.
 pub struct Pool {
-    free: Vec<Packet>,
-    buffer_size: usize,
+    free: [Vec<Packet>; 2],
+    sizes: [usize; 2],
+    /// Buffers that are out.
+    out: usize,
+    /// Bytes of all that are out, and of all that were made.
+    bytes_out: usize,
     made: usize,
     limit: usize,
 }
 
 impl Pool {
-    /// A pool of at most `limit` buffers of `buffer_size` bytes, made when first needed.
+    /// A pool of at most `limit` bytes in buffers of `buffer_size` and smaller ones, made when first needed.
     pub fn new(buffer_size: usize, limit: usize) -> Self {
-        Self { free: Vec::new(), buffer_size, made: 0, limit }
+        let sizes = [SMALL.min(buffer_size), buffer_size];
+        Self { free: [Vec::new(), Vec::new()], sizes, out: 0, bytes_out: 0, made: 0, limit }
     }
 
-    /// An empty buffer; `None` when all are out.
+    /// An empty buffer for the longest packet; `None` when all are out.
     pub fn take(&mut self) -> Option<Packet> {
-        if let Some(packet) = self.free.pop() {
-            return Some(packet);
+        self.take_for(self.sizes[1])
+    }
+
+    /// An empty buffer for `len` bytes, at most the longest packet; `None` when all are out.
+    pub fn take_for(&mut self, len: usize) -> Option<Packet> {
+        let kind = usize::from(len > self.sizes[0]);
+        let packet = self.free[kind].pop().or_else(|| self.make(kind))?;
+        self.out += 1;
+        self.bytes_out += packet.bytes.len();
+        Some(packet)
+    }
+
+    /// A new buffer, for which free ones of the other size make room if need be.
+    fn make(&mut self, kind: usize) -> Option<Packet> {
+        let size = self.sizes[kind];
+        while self.made + size > self.limit {
+            let other = self.free[1 - kind].pop()?;
+            self.made -= other.bytes.len();
         }
-        (self.made < self.limit).then(|| {
-            self.made += 1;
-            Packet {
-                bytes: vec![0; self.buffer_size].into_boxed_slice(),
-                len: 0,
-                queued: Instant::ZERO,
-                bucket: 0,
-                ordered: false,
-                realtime: false,
-            }
+        self.made += size;
+        Some(Packet {
+            bytes: vec![0; size].into_boxed_slice(),
+            len: 0,
+            queued: Instant::ZERO,
+            bucket: 0,
+            ordered: false,
+            realtime: false,
         })
+    }
+
+    /// The packet in the smallest buffer that holds it and can be had.
+    pub fn fit(&mut self, packet: Packet) -> Packet {
+        if packet.len > self.sizes[0] || packet.bytes.len() <= self.sizes[0] {
+            return packet;
+        }
+        let Some(mut small) = self.take_for(packet.len) else { return packet };
+        small.bytes[..packet.len].copy_from_slice(packet.bytes());
+        let Packet { bytes: _, len, queued, bucket, ordered, realtime } = packet;
+        (small.len, small.queued, small.bucket) = (len, queued, bucket);
+        (small.ordered, small.realtime) = (ordered, realtime);
+        self.put(packet);
+        small
     }
 
     /// Takes a buffer back.
     pub fn put(&mut self, mut packet: Packet) {
         packet.len = 0;
-        self.free.push(packet);
+        self.out -= 1;
+        self.bytes_out -= packet.bytes.len();
+        self.free[usize::from(packet.bytes.len() > self.sizes[0])].push(packet);
     }
 
-    /// Buffers that can still be taken.
-    pub fn left(&self) -> usize {
-        self.limit - self.out()
+    /// Whether more than a quarter of what is out can still be taken.
+    pub fn is_roomy(&self) -> bool {
+        self.limit - self.bytes_out > self.bytes_out / 4
     }
 
     /// Buffers that are out.
     pub fn out(&self) -> usize {
-        self.made - self.free.len()
+        self.out
     }
 }
 
@@ -99,14 +137,39 @@ mod tests {
 
     #[test]
     fn a_pool_never_makes_more_than_its_limit_and_reuses_what_came_home() {
-        let mut pool = Pool::new(100, 2);
+        let mut pool = Pool::new(1_000, 2_000);
         let (a, b) = (pool.take().expect("first"), pool.take().expect("second"));
-        assert!(pool.take().is_none());
+        assert!(pool.take().is_none() && pool.take_for(100).is_none());
         assert_eq!(pool.out(), 2);
         pool.put(a);
         assert!(pool.take().is_some_and(|packet| packet.is_empty()));
         assert!(pool.take().is_none());
         pool.put(b);
         assert_eq!(pool.out(), 1);
+    }
+
+    #[test]
+    fn small_packets_get_small_buffers_and_free_ones_of_one_size_make_room_for_the_other() {
+        let mut pool = Pool::new(1_000, 2_000);
+        let mut packet = pool.take().expect("first");
+        packet.buffer()[..3].copy_from_slice(b"abc");
+        packet.set_len(3);
+        packet.bucket = 7;
+        let packet = pool.fit(packet);
+        assert_eq!((packet.bytes(), packet.bucket, packet.bytes.len()), (&b"abc"[..], 7, SMALL));
+        // The large buffer that is free now gives way to more small ones than fit beside it.
+        let more: Vec<_> = std::iter::from_fn(|| pool.take_for(SMALL)).collect();
+        assert_eq!((more.len(), pool.out()), (2_000 / SMALL - 1, 2_000 / SMALL));
+        assert!(pool.take().is_none());
+        more.into_iter().for_each(|packet| pool.put(packet));
+        assert!(pool.take().is_some() && pool.take().is_none());
+    }
+
+    #[test]
+    fn without_room_for_a_small_buffer_a_packet_keeps_its_own() {
+        let mut pool = Pool::new(1_000, 1_000);
+        let mut packet = pool.take().expect("the only one");
+        packet.set_len(3);
+        assert_eq!(pool.fit(packet).bytes.len(), 1_000);
     }
 }

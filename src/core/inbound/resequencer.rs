@@ -111,7 +111,7 @@ impl Resequencer {
             buckets: std::iter::repeat_with(Bucket::default).take(BUCKETS.into()).collect(),
             holding: Vec::new(),
             links: [Progress::default(); MAX_LINKS],
-            pool: Pool::new(buffer_size, POOL / buffer_size.max(1)),
+            pool: Pool::new(buffer_size, POOL),
             totals: Totals::default(),
             holds: Durations::default(),
         }
@@ -172,7 +172,7 @@ impl Resequencer {
             bucket.next = (bucket.next + 1) % POSITIONS;
             return self.flush(now, id, out);
         }
-        let packet = if ahead < MAX_AHEAD { self.pool.take() } else { None };
+        let packet = if ahead < MAX_AHEAD { self.pool.take_for(arrived.len()) } else { None };
         let Some(mut packet) = packet else {
             // No room to wait: what is missing is given up.
             self.give_up(now, id, ahead, out);

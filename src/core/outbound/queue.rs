@@ -116,7 +116,8 @@ impl Queue {
 
     /// A second packet of the same bytes; `None` when all buffers are out.
     pub fn copy(&mut self, packet: &Packet) -> Option<Packet> {
-        let (mut copy, bytes) = (self.pool.take()?, packet.bytes());
+        let bytes = packet.bytes();
+        let mut copy = self.pool.take_for(bytes.len())?;
         copy.buffer()[..bytes.len()].copy_from_slice(bytes);
         copy.set_len(bytes.len());
         Some(copy)
@@ -129,11 +130,12 @@ impl Queue {
 
     /// Whether so many buffers are left that packets in flight may keep theirs.
     pub fn can_spare_buffers(&self) -> bool {
-        self.pool.left() > self.pool.out() / 4
+        self.pool.is_roomy()
     }
 
     /// Adds a packet, whose bucket and order were set.
-    pub fn push(&mut self, now: Instant, mut packet: Packet) {
+    pub fn push(&mut self, now: Instant, packet: Packet) {
+        let mut packet = self.pool.fit(packet);
         packet.queued = now;
         let (id, len) = (packet.bucket, packet.len() as u64);
         let bucket = &mut self.buckets[usize::from(id)];
@@ -444,7 +446,7 @@ mod tests {
     use super::*;
 
     fn queue(limit: u64) -> Queue {
-        Queue::new(Pool::new(2_000, 10_000), limit)
+        Queue::new(Pool::new(2_000, 20_000_000), limit)
     }
 
     fn push(queue: &mut Queue, now: Instant, bucket: u16, len: usize) {

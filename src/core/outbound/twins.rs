@@ -106,7 +106,7 @@ mod tests {
     }
 
     fn kept(len: usize) -> Kept {
-        let mut packet = Pool::new(2_000, 1).take().expect("one");
+        let mut packet = Pool::new(2_000, 2_000).take().expect("one");
         packet.set_len(len);
         let order = Order { bucket: 1, position: 0 };
         Kept { packet, order, data_sequence: 0, first_sent: at(0), repairs: 0 }
