@@ -45,7 +45,7 @@ impl Packet {
 }
 
 /// Small packets wait in buffers of this size: one of 100 bytes need not occupy what one of 1,500 does.
-const SMALL: usize = 256;
+pub const SMALL: usize = 256;
 
 /// Buffers of two sizes, bounded in bytes.
 pub struct Pool {
@@ -64,6 +64,18 @@ impl Pool {
     pub fn new(buffer_size: usize, limit: usize) -> Self {
         let sizes = [SMALL.min(buffer_size), buffer_size];
         Self { free: [Vec::new(), Vec::new()], sizes, out: 0, bytes_out: 0, made: 0, limit }
+    }
+
+    /// From now on at most `limit` bytes. What is out beyond that is not kept when it comes back.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        for kind in [1, 0] {
+            while self.made > limit
+                && let Some(packet) = self.free[kind].pop()
+            {
+                self.made -= packet.bytes.len();
+            }
+        }
     }
 
     /// An empty buffer for the longest packet; `None` when all are out.
@@ -114,15 +126,20 @@ impl Pool {
 
     /// Takes a buffer back.
     pub fn put(&mut self, mut packet: Packet) {
+        let size = packet.bytes.len();
         packet.len = 0;
         self.out -= 1;
-        self.bytes_out -= packet.bytes.len();
-        self.free[usize::from(packet.bytes.len() > self.sizes[0])].push(packet);
+        self.bytes_out -= size;
+        if self.made > self.limit {
+            self.made -= size;
+        } else {
+            self.free[usize::from(size > self.sizes[0])].push(packet);
+        }
     }
 
     /// Whether more than a quarter of what is out can still be taken.
     pub fn is_roomy(&self) -> bool {
-        self.limit - self.bytes_out > self.bytes_out / 4
+        self.limit.saturating_sub(self.bytes_out) > self.bytes_out / 4
     }
 
     /// Buffers that are out.
@@ -162,6 +179,18 @@ mod tests {
         assert_eq!((more.len(), pool.out()), (2_000 / SMALL - 1, 2_000 / SMALL));
         assert!(pool.take().is_none());
         more.into_iter().for_each(|packet| pool.put(packet));
+        assert!(pool.take().is_some() && pool.take().is_none());
+    }
+
+    #[test]
+    fn a_lower_limit_frees_what_is_not_out_and_what_comes_home() {
+        let mut pool = Pool::new(1_000, 4_000);
+        let mut packets: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        packets.drain(..2).for_each(|packet| pool.put(packet));
+        pool.set_limit(1_000);
+        assert_eq!((pool.made, pool.out()), (2_000, 2));
+        packets.into_iter().for_each(|packet| pool.put(packet));
+        assert_eq!((pool.made, pool.free[1].len()), (1_000, 1));
         assert!(pool.take().is_some() && pool.take().is_none());
     }
 

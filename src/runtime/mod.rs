@@ -43,8 +43,8 @@ use crate::core::snapshot::{self, SCHEMA, Snapshot};
 use crate::core::units::Instant;
 use crate::journal::{Journal, Kind, Level, Notice as News};
 
-/// Longest inner packet while the MTU follows from the links: two KiB hold an Ethernet packet.
-const BUFFER_SIZE: usize = 2048;
+/// Longest inner packet while the MTU follows from the links: an Ethernet packet, and something to spare.
+const BUFFER_SIZE: usize = 1536;
 /// Highest MTU that follows from the links: no network behind the portals has use for more than Ethernet's.
 const MAX_MTU: u16 = 1500;
 /// How often links that the peer left are looked for.

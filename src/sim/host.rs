@@ -25,7 +25,7 @@ const READ_AT_ONCE: usize = 64;
 const MAX_ROUNDS: usize = 256;
 /// Calls of the timer at one instant that are no sign of a loop yet.
 const MAX_SPIN: u32 = 8;
-const BUFFER_SIZE: usize = 2_048;
+const BUFFER_SIZE: usize = 1_536;
 
 /// How an end is set up.
 #[derive(Clone, Debug)]

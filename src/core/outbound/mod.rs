@@ -71,8 +71,9 @@ const QUEUE_SEARCHING: u64 = 2 << 20;
 const SEARCHING_TARGET: Duration = Duration::from_millis(300);
 /// A link that is later than another by more than this, and shares conversations with it, finds out its rate with care.
 const CAREFUL_BEYOND: Duration = Duration::from_millis(10);
-/// Bytes of all buffers: a full queue, and what is in flight over 350 ms at 500 Mbit/s. Made when needed.
-const POOL: usize = 32 << 20;
+/// Bounds of all buffers in bytes: a full queue, and what is in flight, two round trips of long links. Made when needed.
+const POOL_USUAL: u64 = 10 << 20;
+const POOL_MAX: u64 = 32 << 20;
 /// Repairs may take this share of the bytes sent, and so many at once after a quiet time.
 const REPAIR_SHARE: f64 = 0.05;
 const REPAIR_BURST: u64 = 256 << 10;
@@ -171,7 +172,7 @@ impl Outbound {
         Self {
             links: Default::default(),
             sequences: [0; MAX_LINKS],
-            queue: Queue::new(Pool::new(buffer_size, POOL), QUEUE_SEARCHING),
+            queue: Queue::new(Pool::new(buffer_size, POOL_USUAL as usize), QUEUE_SEARCHING),
             classifier: Classifier::new(seed),
             compressor: Compressor::new(compression),
             repairs: VecDeque::new(),
@@ -794,7 +795,9 @@ impl Outbound {
             (searching || searches(sender), slowest.max(rtt))
         });
         let least = if searching { QUEUE_SEARCHING } else { QUEUE_MIN };
-        self.queue.set_limit(held.clamp(least, long.clamp(QUEUE_USUAL, QUEUE_MAX)));
+        let most = long.clamp(QUEUE_USUAL, QUEUE_MAX);
+        let buffers = (most + long).clamp(POOL_USUAL, POOL_MAX) as usize;
+        self.queue.set_limits(held.clamp(least, most), buffers);
         // A sender's acknowledgements stand still while a hole waits for its repair.
         let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
         let tolerance = |srtt: Duration, windows: f64| {

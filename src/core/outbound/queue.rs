@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::acks;
 use super::codel::{Codel, Tolerance};
 use crate::core::ecn;
-use crate::core::packet::{Packet, Pool};
+use crate::core::packet::{Packet, Pool, SMALL};
 use crate::core::recent::{Durations, Percentiles};
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
 use crate::core::wire::BUCKETS;
@@ -88,7 +88,7 @@ enum List {
 }
 
 impl Queue {
-    /// A queue over `pool` that holds at most `limit` bytes.
+    /// A queue over `pool` that holds at most `limit` bytes, be it of packets or of the smallest buffers.
     pub fn new(pool: Pool, limit: u64) -> Self {
         let tolerance = Tolerance { target: Duration::from_millis(20), interval: Duration::from_millis(100) };
         Self {
@@ -165,7 +165,7 @@ impl Queue {
             (bucket.list, bucket.deficit) = (list, QUANTUM);
             self.list(list).push_back(id);
         }
-        while self.bytes > self.limit {
+        while self.bytes > self.limit || self.packets as u64 > self.limit / SMALL as u64 {
             self.drop_from_fattest();
         }
     }
@@ -409,9 +409,10 @@ impl Queue {
         self.limit
     }
 
-    /// Sets the limit.
-    pub fn set_limit(&mut self, limit: u64) {
+    /// Sets the limits of what waits, and of all buffers.
+    pub fn set_limits(&mut self, limit: u64, buffers: usize) {
         self.limit = limit;
+        self.pool.set_limit(buffers);
     }
 
     /// Sets how long packets may wait, and those of bound conversations.

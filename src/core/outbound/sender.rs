@@ -32,6 +32,8 @@ const MAX_REORDER_QUARTERS: u32 = 16;
 const LOSS_WEIGHT: f64 = 1.0 / 256.0;
 /// Most datagrams in a train: what one GSO buffer of 65,507 bytes holds of 1,472-byte datagrams.
 const MAX_TRAIN: u64 = 44;
+/// Transmissions for which room is kept though they are few now.
+const MANY: usize = 4_096;
 /// Datagrams beyond the window for what is urgent.
 const URGENT: u64 = 8;
 /// Fewest datagrams in a train: a lone one would cost a system call each.
@@ -512,6 +514,10 @@ impl Sender {
             }
             self.sent.pop_front();
             self.base += 1;
+        }
+        let room = self.sent.capacity();
+        if room > MANY && self.sent.len() < room / 8 {
+            self.sent.shrink_to(room / 4);
         }
     }
 
