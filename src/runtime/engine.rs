@@ -37,7 +37,7 @@ const ROOM_WAIT: Duration = Duration::from_millis(20);
 const ERRORS_TO_SUSPECT: u32 = 2;
 
 /// Before conclusions are drawn from silence, what waits in a socket has so many times this long to be read.
-const HEARING_TRIES: u32 = 50;
+const HEARING_TRIES: u32 = 100;
 const HEARING_NAP: Duration = Duration::from_millis(1);
 
 /// What the data path tells the control side.
@@ -96,6 +96,8 @@ pub(super) struct FlowSocket {
     /// Lanes that wait for room in the kernel's buffer, a bit each.
     blocked: AtomicU32,
     wake: Wake,
+    /// What was read is being received.
+    busy: AtomicBool,
     closing: AtomicBool,
 }
 
@@ -161,6 +163,7 @@ impl Engine {
             discards: Discards::default(),
             blocked: AtomicU32::new(0),
             wake: Wake::new()?,
+            busy: AtomicBool::new(false),
             closing: AtomicBool::new(false),
         });
         self.sockets.rcu(|sockets| {
@@ -404,6 +407,7 @@ impl Engine {
                 Err(error) if is_passing(&error) => continue,
                 Err(error) => return Err(error),
             };
+            socket.busy.store(true, Ordering::Release);
             let mut received = receiver.received(count).peekable();
             while let Some(source) = received.peek().map(|first| first.source) {
                 // No more at once than acknowledgements and the other links' threads should wait for.
@@ -417,6 +421,7 @@ impl Engine {
                 });
                 self.receive(id, socket, source, whole);
             }
+            socket.busy.store(false, Ordering::Release);
         }
         Ok(())
     }
@@ -431,7 +436,11 @@ impl Engine {
                         "the other portal closed the connection",
                     ));
                 }
-                Ok(_) => self.receive(id, socket, tcp.peer(), records.take()),
+                Ok(_) => {
+                    socket.busy.store(true, Ordering::Release);
+                    self.receive(id, socket, tcp.peer(), records.take());
+                    socket.busy.store(false, Ordering::Release);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.wait_socket(socket, tcp.as_fd())?;
                 }
@@ -496,7 +505,11 @@ impl Cargo {
 }
 
 impl FlowSocket {
+    /// Something came that has not had its effect yet.
     fn has_unread(&self) -> bool {
+        if self.busy.load(Ordering::Acquire) {
+            return true;
+        }
         let fd = match &self.flow {
             Flow::Udp(udp) => udp.as_fd(),
             Flow::Tcp(tcp) => tcp.as_fd(),
@@ -628,6 +641,7 @@ mod tests {
             discards: Discards::default(),
             blocked: AtomicU32::new(0),
             wake: Wake::new().expect("a wake"),
+            busy: AtomicBool::new(false),
             closing: AtomicBool::new(false),
         };
         assert!(socket.dispatch(&mut cargo).expect("sent"));
