@@ -34,6 +34,11 @@ need_commands() {
     }
 }
 
+# want_commands COMMAND:PACKAGE…: as need_commands, but goes on without what cannot be had.
+want_commands() {
+    (need_commands "$@") || echo "      the tests that need it are skipped"
+}
+
 # unpack_commands COMMAND:PACKAGE…: as need_commands, but unpacks the packages below target/tools, where they are found
 # by PATH, and installs nothing: for what would bring a service with it. The package alone must do.
 unpack_commands() {

@@ -34,6 +34,13 @@ pub struct Screen {
     pub dark: bool,
 }
 
+impl Screen {
+    /// A phone held upright.
+    pub const PHONE: Self = Self { width: 390, height: 844, mobile: true, dark: false };
+    /// A screen on a desk.
+    pub const DESKTOP: Self = Self { width: 1280, height: 1000, mobile: false, dark: false };
+}
+
 /// The browser; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Browser {

@@ -33,25 +33,36 @@ pub fn summary(snapshot: &Snapshot, colours: bool) -> String {
 /// The bond in words, such as `nc0: bonded, 2 of 3 links carry, 94.1 Mbit/s up, 3.20 Mbit/s down, session 3 h 12 min`;
 /// with its newline.
 pub fn headline(snapshot: &Snapshot) -> String {
-    let (all, carrying) = (snapshot.links.len(), snapshot.links.iter().filter(|link| link.carries).count());
-    let established = snapshot.session.state == "established";
-    let mut parts = vec![match (established, carrying) {
-        (false, _) => snapshot.session.trouble.clone().unwrap_or("waiting for the other portal".to_owned()),
-        (true, 0) => "no link carries anything".to_owned(),
-        (true, 1) => format!("connected, 1 of {all} {} carries", if all == 1 { "link" } else { "links" }),
-        (true, _) => format!("bonded, {carrying} of {all} links carry"),
-    }];
-    if established {
+    let mut parts = vec![bond(snapshot)];
+    if let Some(since) = session(snapshot) {
         let traffic = &snapshot.traffic;
         parts.push(format!("{} up", rate(traffic.send_rate_bps)));
         parts.push(format!("{} down", rate(traffic.receive_rate_bps)));
-        parts.push(format!("session {}", duration(snapshot.session.since_seconds)));
-    } else {
-        parts.insert(0, "not connected".to_owned());
+        parts.push(since);
     }
     // What belongs together stays on a line.
     let words = parts.iter().map(|part| part.replace(' ', "\u{a0}")).collect::<Vec<_>>().join(", ");
     wrapped("", &format!("{}: {words}", snapshot.interface), |line| line.replace('\u{a0}', " "))
+}
+
+/// `bonded, 2 of 3 links carry`: how the bond is.
+pub fn bond(snapshot: &Snapshot) -> String {
+    let (all, carrying) = (snapshot.links.len(), snapshot.links.iter().filter(|link| link.carries).count());
+    match (session(snapshot), carrying) {
+        (None, _) => {
+            let trouble = snapshot.session.trouble.as_deref();
+            format!("not connected, {}", trouble.unwrap_or("waiting for the other portal"))
+        }
+        (_, 0) => "no link carries anything".to_owned(),
+        (_, 1) => format!("connected, 1 of {all} {} carries", if all == 1 { "link" } else { "links" }),
+        _ => format!("bonded, {carrying} of {all} links carry"),
+    }
+}
+
+/// `session 3 h 12 min`, if there is one.
+pub fn session(snapshot: &Snapshot) -> Option<String> {
+    let session = &snapshot.session;
+    (session.state == "established").then(|| format!("session {}", duration(session.since_seconds)))
 }
 
 /// An event as a line: when, by UTC, and what; with its newline.

@@ -329,8 +329,8 @@ impl Runtime {
 
 /// The sections describe the same link, wherever they stand in their files and however it is to be used.
 fn same_link(one: &Peer, other: &Peer) -> bool {
-    let Peer { section, metric, rate_limit, quota, .. } = *other;
-    Peer { section, metric, rate_limit, quota, ..one.clone() } == *other
+    let Peer { section, metric, metered, rate_limit, quota, .. } = *other;
+    Peer { section, metric, metered, rate_limit, quota, ..one.clone() } == *other
 }
 
 /// Fills in what the section knows of a link.

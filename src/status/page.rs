@@ -135,7 +135,7 @@ fn summary(snapshot: &Snapshot) -> String {
 /// The round-trip time, and how much of it is waiting.
 fn round_trip(link: &Link) -> String {
     match (link.srtt_ms, link.min_rtt_ms) {
-        (Some(srtt), Some(min)) => format!("{} (min {min:.0})", milliseconds(srtt)),
+        (Some(srtt), Some(min)) => format!("{} (min\u{a0}{min:.0})", milliseconds(srtt)),
         _ => UNKNOWN.to_owned(),
     }
 }
@@ -193,7 +193,7 @@ mod tests {
     fn what_show_tells_stands_in_a_table() {
         let page = page();
         for found in
-            ["<h1>nc0</h1>", "<th scope=\"row\">dsl", ">23.1 ms (min 20)<", ">14.5 Mbit/s<", ">1.0 %<"]
+            ["<h1>nc0</h1>", "<th scope=\"row\">dsl", ">23.1 ms (min\u{a0}20)<", ">14.5 Mbit/s<", ">1.0 %<"]
         {
             assert!(page.contains(found), "{found} is not in\n{page}");
         }

@@ -5,6 +5,8 @@
 //! is back.
 
 mod app;
+#[cfg(test)]
+mod example;
 mod history;
 mod rates;
 mod sample;
@@ -14,7 +16,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
@@ -131,7 +133,7 @@ fn look(
     let mut changed = true;
     loop {
         if changed {
-            terminal.draw(|frame| view::draw(frame, app))?;
+            terminal.draw(|frame| view::draw(frame, app, SystemTime::now()))?;
         }
         changed = false;
         if event::poll(LATENCY)? {

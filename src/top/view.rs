@@ -12,7 +12,7 @@ use ratatui::widgets::{Axis, Block, Chart, Clear, Dataset, GraphType, Padding, P
 use super::app::App;
 use super::history::{History, Point, SPAN};
 use crate::control::units::{duration, milliseconds, prefixed};
-use crate::control::{headline, quota, reason};
+use crate::control::{bond, quota, reason, session};
 use crate::core::snapshot::Link;
 
 const SENT: Color = Color::Yellow;
@@ -26,8 +26,11 @@ const UNKNOWN: &str = "-";
 const MIN_GRAPH_TERMINAL: u16 = 16;
 /// Lines below which the events do.
 const MIN_EVENTS_TERMINAL: u16 = 13;
+/// Columns of an event's age, and two behind it: `59 min ago`.
+const AGE: u16 = 12;
 
-pub(super) fn draw(frame: &mut Frame, app: &App) {
+/// `time` is that of the system's clock: events are shown by their age.
+pub(super) fn draw(frame: &mut Frame, app: &App, time: SystemTime) {
     let height = frame.area().height;
     let graph = if height < MIN_GRAPH_TERMINAL { 0 } else { (height / 3).clamp(6, 16) };
     let events = if height < MIN_EVENTS_TERMINAL { 0 } else { (height / 4).clamp(3, 14) };
@@ -38,7 +41,7 @@ pub(super) fn draw(frame: &mut Frame, app: &App) {
     frame.render_widget(head(app), head_area);
     total(frame, app, graph_area);
     links(frame, app, link_area);
-    happened(frame, app, event_area);
+    happened(frame, app, time, event_area);
     frame.render_widget(foot(app), foot_area);
     if app.help {
         help(frame);
@@ -51,9 +54,8 @@ fn head(app: &App) -> Line<'_> {
         let told = format!(" {trouble}: trying again every second; these figures are old");
         return Line::from(vec![name, Span::from(told).fg(Color::Red).bold()]);
     }
-    let words = headline(&app.snapshot);
-    let words: Vec<&str> = words.split_whitespace().skip(1).collect();
-    let mut line = vec![name, Span::from(": ".to_owned() + &words.join(" "))];
+    let words: Vec<String> = [bond(&app.snapshot)].into_iter().chain(session(&app.snapshot)).collect();
+    let mut line = vec![name, Span::from(": ".to_owned() + &words.join(", "))];
     if app.paused {
         line.insert(0, Span::from("PAUSED ").fg(Color::Yellow).bold());
     }
@@ -89,8 +91,8 @@ fn total(frame: &mut Frame, app: &App, area: Rect) {
     let (sent, received) =
         app.rates.as_ref().map_or((0.0, 0.0), |rates| (rates.sent_bps, rates.received_bps));
     let title = Line::from(vec![
-        Span::from(format!(" ▲ sending {} ", long_rate(app, sent))).fg(SENT),
-        Span::from(format!(" ▼ receiving {} ", long_rate(app, received))).fg(RECEIVED),
+        Span::from(format!(" ▲ up {} ", long_rate(app, sent))).fg(SENT),
+        Span::from(format!(" ▼ down {} ", long_rate(app, received))).fg(RECEIVED),
     ]);
     let line = |rate: fn(&Point) -> f64| app.total.line(app.now, rate);
     let (sent, received) = (line(|point| point.sent), line(|point| point.received));
@@ -225,24 +227,41 @@ fn graphs(frame: &mut Frame, app: &App, link: &Link, area: Rect) {
 }
 
 /// The last events, the newest first.
-fn happened(frame: &mut Frame, app: &App, area: Rect) {
+fn happened(frame: &mut Frame, app: &App, time: SystemTime, area: Rect) {
     if area.is_empty() {
         return;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let event = |event: &crate::journal::Event| {
-        let ago = now.saturating_sub(Duration::from_millis(event.unix_ms)).as_secs_f64();
-        Line::from(vec![
-            Span::from(format!("{:>13}  ", duration(ago) + " ago")).style(QUIET),
-            Span::from(event.text.clone()),
-        ])
+        let ago = duration(now.saturating_sub(Duration::from_millis(event.unix_ms)).as_secs_f64());
+        // The largest unit will do: `3 h`.
+        let ago = ago.split(' ').take(2).collect::<Vec<_>>().join(" ") + " ago";
+        let texts = folded(&event.text, usize::from(area.width.saturating_sub(AGE)));
+        let ages = std::iter::once(ago).chain(std::iter::repeat(String::new()));
+        let line =
+            |(age, text)| Line::from(vec![Span::from(format!("{age:>10}  ")).style(QUIET), Span::from(text)]);
+        ages.zip(texts).map(line).collect::<Vec<_>>()
     };
     let lines: Vec<Line> = match app.events.is_empty() {
         true => vec![Line::from("  nothing happened yet").style(QUIET)],
-        false => app.events.iter().take(area.height.into()).map(event).collect(),
+        false => app.events.iter().take(area.height.into()).flat_map(event).collect(),
     };
     let block = Block::new().title(Line::from("EVENTS").style(QUIET.add_modifier(Modifier::BOLD)));
     frame.render_widget(Paragraph::new(lines).block(block), area);
+}
+
+/// Words in lines of at most so many characters, longer words aside.
+fn folded(words: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.extend([" ", word])
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn help(frame: &mut Frame) {
@@ -269,7 +288,7 @@ REPAIRS   packets sent again for or by it";
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -277,9 +296,9 @@ mod tests {
     use super::*;
     use crate::control::ClientError;
 
-    fn screen(app: &App, width: u16, height: u16) -> String {
+    pub(in super::super) fn screen(app: &App, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
-        terminal.draw(|frame| draw(frame, app)).expect("drawn");
+        terminal.draw(|frame| draw(frame, app, UNIX_EPOCH + app.now)).expect("drawn");
         let buffer = terminal.backend().buffer();
         let lines = buffer.content().chunks(width.into());
         lines.map(|line| line.iter().map(|cell| cell.symbol()).collect::<String>() + "\n").collect()
@@ -289,9 +308,9 @@ mod tests {
     fn everything_of_three_links_stands_on_80_by_24() {
         let screen = screen(&watched(), 80, 24);
         for found in [
-            "nc0: bonded, 2 of 3 links carry, ",
-            "▲ sending 12.0 Mbit/s",
-            "▼ receiving 300 kbit/s",
+            "nc0: bonded, 2 of 3 links carry, session 0 s",
+            "▲ up 12.0 Mbit/s",
+            "▼ down 300 kbit/s",
             "dsl         up       8.00M   100k  8.00M   23ms    3ms   0.0%       -       0",
             "lte         up       4.00M   100k  4.00M   55ms    3ms   0.2%       -       0",
             "sat         down         0   100k      -      -      -      -       -       0",
@@ -348,6 +367,6 @@ mod tests {
         let mut app = watched();
         app.units = super::super::app::Units::Bytes;
         let screen = screen(&app, 80, 24);
-        assert!(screen.contains("▲ sending 1.50 MB/s") && screen.contains("1.00M  12.5k"), "{screen}");
+        assert!(screen.contains("▲ up 1.50 MB/s") && screen.contains("1.00M  12.5k"), "{screen}");
     }
 }

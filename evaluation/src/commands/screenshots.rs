@@ -18,9 +18,9 @@ use evaluation::traffic::Traffic;
 /// Where the local portal serves its page.
 const PAGE: &str = "127.0.0.1:8475";
 
-const PHONE: Screen = Screen { width: 390, height: 1500, mobile: true, dark: false };
+/// A long one, which holds all links.
+const PHONE: Screen = Screen { height: 1500, ..Screen::PHONE };
 const TABLET: Screen = Screen { width: 820, height: 1180, mobile: false, dark: false };
-const DESKTOP: Screen = Screen { width: 1280, height: 1000, mobile: false, dark: false };
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     sleep(Duration::from_secs(arguments.seconds / 2));
     lab.wire(2).carrier(false)?;
     sleep(Duration::from_secs(arguments.seconds / 2));
-    for (name, screen) in [("phone", PHONE), ("tablet", TABLET), ("desktop", DESKTOP)] {
+    for (name, screen) in [("phone", PHONE), ("tablet", TABLET), ("desktop", Screen::DESKTOP)] {
         for (manner, dark) in [("light", false), ("dark", true)] {
             browser.set_screen(Screen { dark, ..screen })?;
             take(&browser, arguments, &format!("{name}-{manner}"))?;

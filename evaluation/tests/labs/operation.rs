@@ -198,17 +198,18 @@ fn links_are_changed_while_they_run_and_events_tell_of_it() {
         "{refusal:#}"
     );
 
-    // A reload goes by the file again, and disturbs nothing.
+    // A reload goes by the file again, also by what is new in it and concerns the use alone, and disturbs nothing.
     let since = |name: &str| {
         let uptime = portal.show().unwrap()["uptime_seconds"].as_f64().unwrap();
         uptime - portal.link(name).unwrap()["since_seconds"].as_f64().unwrap()
     };
     let begun = since("link0");
     let config = fs::read_to_string(portal.directory().join("nc0.conf")).unwrap();
-    portal.reload(&config).unwrap();
+    portal.reload(&config.replace("Name = link0", "Name = link0\nMetered = yes")).unwrap();
     portal.wait_logged(SHORT, &["configuration read again"]).unwrap();
     let link = portal.link("link0").unwrap();
     assert_eq!((&link["metric"], &link["changed"]), (&0.into(), &serde_json::json!([])), "{link}");
+    assert_eq!(link["metered"], true, "{link}");
     assert!(link["rate_limit_bps"].is_null() && (since("link0") - begun).abs() < 0.5, "{link}");
 
     let events = portal.events().unwrap();

@@ -4,7 +4,7 @@
 //! client -- local == wan0: 10 Mbit/s, 10 ms == internet -- remote
 //!                 == wan1:  6 Mbit/s, 15 ms ==          -- server
 //!             |
-//!         status page 127.0.0.1:8475 <- Prometheus 127.0.0.1:9090
+//!         status page 127.0.0.1:8475 <- Prometheus 127.0.0.1:9090, Chromium
 //! ```
 
 use std::fs;
@@ -13,13 +13,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use evaluation::browser::{Browser, Screen};
 use evaluation::http;
 use evaluation::iperf::Iperf;
-use evaluation::lab::Lab;
+use evaluation::lab::{Family, Lab};
 use evaluation::link::LinkSpec;
 use evaluation::may_build_labs;
 use evaluation::netns::Namespace;
 use evaluation::portal::{Pair, PairOptions};
+use evaluation::traffic::Traffic;
 use evaluation::wait::until;
 use evaluation::wan::Direction;
 use serde_json::Value;
@@ -126,6 +128,56 @@ fn a_reload_moves_the_page() {
     assert!(!answers(PAGE), "the old place still answers");
     pair.local().unwrap().reload(&config.replace(&format!("Status = {PAGE}"), "Status = off")).unwrap();
     until(Duration::from_secs(10), "no page", || Ok(!answers(moved))).unwrap();
+    pair.stop().unwrap();
+}
+
+#[test]
+fn a_browser_shows_all_of_it_on_every_screen_and_without_scripts() {
+    if !may_build_labs("the page in a browser") {
+        return;
+    }
+    if !is_installed("chromedriver") {
+        eprintln!("SKIPPED: the page in a browser: chromedriver (Debian: chromium-driver) is not installed");
+        return;
+    }
+    let lab = two_links();
+    let pair = bond(&lab);
+    let traffic = Traffic::with_streams(&lab, Family::V4, 2).unwrap();
+    let browser = Browser::start(lab.local(), &lab.directory().join("browser")).unwrap();
+    let url = format!("http://{PAGE}/");
+    browser.open(&url).unwrap();
+    let texts = |selector: &str| {
+        let script = format!("return [...document.querySelectorAll('{selector}')].map(e => e.innerText)");
+        serde_json::from_value::<Vec<String>>(browser.run(&script).unwrap()).unwrap()
+    };
+    // All and two links, each with two directions, each of these with a line and what is below it.
+    let drawn = "return document.querySelectorAll('.graph path:not(.grid)').length";
+    until(Duration::from_secs(20), "graphs", || Ok(browser.run(drawn)? == 12)).unwrap();
+    until(Duration::from_secs(20), "rates of both links both ways", || {
+        let rates = texts("tbody .rate");
+        Ok(rates.len() == 4 && rates.iter().all(|rate| rate.ends_with("bit/s") && rate != "0 bit/s"))
+    })
+    .unwrap();
+    for (screen, dark) in [Screen::PHONE, Screen::DESKTOP].into_iter().flat_map(|s| [(s, false), (s, true)]) {
+        browser.set_screen(Screen { dark, ..screen }).unwrap();
+        let wide = "return [document.documentElement.scrollWidth, innerWidth]";
+        let [content, room]: [u32; 2] = serde_json::from_value(browser.run(wide).unwrap()).unwrap();
+        assert!(content <= room && room == screen.width, "{content} pixels of {room}");
+        let ground = "return getComputedStyle(document.body).backgroundColor";
+        let expected = if dark { "rgb(17, 20, 23)" } else { "rgb(244, 245, 247)" };
+        assert_eq!(browser.run(ground).unwrap(), expected);
+        assert_eq!(texts("tbody th"), ["link0\nwan0, UDP", "link1\nwan1, UDP"]);
+        assert_eq!(texts("tbody .state"), ["up", "up"]);
+    }
+    let complaints = browser.complaints().unwrap();
+    assert!(complaints.is_empty(), "{complaints:?}");
+    browser.allow_scripts(false).unwrap();
+    browser.open(&url).unwrap();
+    assert_eq!(texts("tbody th"), ["link0\nwan0, UDP", "link1\nwan1, UDP"]);
+    assert_eq!(texts("tbody .state"), ["up", "up"]);
+    assert!(texts("header p")[0].starts_with("bonded, 2 of 2 links carry"), "{:?}", texts("header p"));
+    assert_eq!(browser.run("return document.querySelectorAll('svg').length").unwrap(), 0);
+    drop((browser, traffic));
     pair.stop().unwrap();
 }
 

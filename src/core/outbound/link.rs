@@ -230,12 +230,14 @@ impl Link {
         self.config.metric.unwrap_or(self.peer_metric)
     }
 
-    /// Takes another metric, rate limit, meter or place in the file; nothing else of it changes.
+    /// Takes another metric, rate limit, meter, word on its data's price, or place in the file; nothing else of it
+    /// changes.
     pub(super) fn configure(&mut self, config: &LinkConfig) {
         // The peer learns the metric by a probe.
         self.probe_due |= self.config.metric != config.metric && self.is_open() && self.state == State::Up;
-        let LinkConfig { section, metric, rate_limit, ref meter, .. } = *config;
+        let LinkConfig { section, metric, metered, rate_limit, ref meter, .. } = *config;
         (self.config.section, self.config.metric, self.config.rate_limit) = (section, metric, rate_limit);
+        self.config.metered = metered;
         self.config.meter.clone_from(meter);
         self.sender.rate_limit = rate_limit;
     }

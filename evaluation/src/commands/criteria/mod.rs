@@ -3,6 +3,7 @@
 mod adaptation;
 mod capacity;
 mod stress;
+mod watched;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,7 +48,7 @@ struct Criterion {
     measure: fn(&Plan) -> Result<Vec<Row>>,
 }
 
-const ALL: [Criterion; 10] = [
+const ALL: [Criterion; 11] = [
     Criterion { name: "sums", shows: "links add up, equal and unequal, both ways", measure: capacity::sums },
     Criterion { name: "families", shows: "IPv4 over IPv6 and the reverse", measure: capacity::families },
     Criterion {
@@ -59,6 +60,11 @@ const ALL: [Criterion; 10] = [
         name: "veth",
         shows: "the program's own speed, without the emulator",
         measure: capacity::veth,
+    },
+    Criterion {
+        name: "watched",
+        shows: "whoever reads the status page costs no speed",
+        measure: watched::watched,
     },
     Criterion { name: "rates", shows: "a link's changing rate is followed", measure: adaptation::rates },
     Criterion { name: "return", shows: "a regained link brings the rate back", measure: adaptation::regain },
