@@ -523,7 +523,7 @@ impl Portal {
             Kind::Report => {
                 let link = fresh.link.ok_or(Discard::UnknownLink)?;
                 let report = Report::read(fresh.body).ok_or(Discard::Malformed)?;
-                self.outbound().on_report(now, link, &report);
+                self.outbound().on_report(now, link, &report, fresh.queued);
                 Ok(link)
             }
             Kind::PathProbe => {

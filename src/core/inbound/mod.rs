@@ -64,6 +64,8 @@ pub struct Fresh<'a> {
     pub data_sequence: u64,
     /// Our link that it belongs to; `None` if that was not agreed on when it was accepted. Never for data.
     pub link: Option<LinkId>,
+    /// How much longer it took than others of its link: in queues, or unread at our end.
+    pub queued: Duration,
 }
 
 impl Inbound {
@@ -115,7 +117,8 @@ impl Inbound {
         let apparent = Apparent::of(header.timestamp, now.micros24());
         peer_link.delay.take(now, apparent);
         let queued = peer_link.delay.least(now).map_or(0, |least| apparent.beyond(least).max(0));
-        self.resequencer.set_queued(header.link, Duration::from_micros(queued as u64));
+        let queued = Duration::from_micros(queued as u64);
+        self.resequencer.set_queued(header.link, queued);
         if tracked {
             peer_link.receiver.on_received(now, header.sequence, header.flags & flags::ACK_NOW != 0);
         }
@@ -134,7 +137,7 @@ impl Inbound {
             self.data_at = now;
             self.report_at.get_or_insert(now + REPORT_EVERY);
         }
-        Ok(Fresh { header, body: verified.body(), data_sequence, link: peer_link.link })
+        Ok(Fresh { header, body: verified.body(), data_sequence, link: peer_link.link, queued })
     }
 
     /// Gives a fresh packet its turn, and adds to `out` what can be delivered now.

@@ -4,6 +4,8 @@
 //! acknowledgements that are missing may be slow ones. The peer knows: nothing comes in on that link. It says so
 //! on the others.
 
+use std::time::Duration;
+
 use super::Outbound;
 use super::link::{Link, State};
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
@@ -39,9 +41,9 @@ impl Outbound {
     }
 
     /// A report of the peer, which came in on the link `via`.
-    pub fn on_report(&mut self, now: Instant, via: LinkId, report: &Report) {
+    pub fn on_report(&mut self, now: Instant, via: LinkId, report: &Report, queued: Duration) {
         // It was true when it left.
-        let age = self.rtt(via).unwrap_or_default().0 / 2;
+        let age = self.rtt(via).unwrap_or_default().0 / 2 + queued;
         // The peer reports while data reaches it.
         self.links.iter_mut().flatten().for_each(|link| link.ask_if_fit(now));
         for id in (0..MAX_LINKS as u8).map(LinkId) {
