@@ -368,6 +368,19 @@ fn a_late_link_carries_whole_conversations() {
     play(setup(41), &one);
 }
 
+/// Conversations that begin anew have small windows for a long path, so it takes more of them.
+#[test]
+fn a_late_link_with_room_takes_more_than_its_share() {
+    let setup = Setup::new(45, [Conditions::new(40.0, 35.0), Conditions::new(20.0, 320.0)]);
+    let mut steps = vec![Start];
+    steps.extend([const { Offer(Local, CUBIC) }; 8]);
+    // The links' rates are known then.
+    steps.extend([Run(s(8)), Hush, Run(s(2))]);
+    steps.extend([const { Offer(Local, CUBIC) }; 8]);
+    steps.extend([Run(s(3)), Mark, Run(s(6)), Check(ShareOfSum(Local), AtLeast(0.9))]);
+    play(setup, &steps);
+}
+
 /// A lone conversation moves to a late link that alone carries much more, and loses nothing on the way there.
 #[test]
 fn a_lone_conversation_moves_to_a_late_link_with_its_window() {

@@ -330,6 +330,21 @@ fn twenty_flaps_never_cost_the_stable_link() {
     play(two_good_links(30), &steps);
 }
 
+/// A drop from the queue is waited for by a round trip and the time that the queue stands: not for long, unless that is
+/// kept long for a link that comes and goes.
+#[test]
+fn no_long_queue_is_kept_for_a_link_that_flaps() {
+    for seed in [32, 33, 34] {
+        let mut steps = vec![Start, Offer(Local, CUBIC), Run(s(6))];
+        for flap in 0..9 {
+            steps.extend((flap == 3).then_some(Mark));
+            steps.extend([Cut(1), Run(s(2)), Mend(1), Run(s(2))]);
+        }
+        steps.extend([Check(Stall(0), AtMost(90.0)), Check(ShareOfBest(Local), AtLeast(0.95))]);
+        play(two_good_links(seed), &steps);
+    }
+}
+
 #[test]
 fn a_ping_hardly_feels_a_link_whose_rate_falls_and_rises() {
     let (fast, slow) = (Conditions::new(50.0, 20.0), Conditions::new(10.0, 20.0));

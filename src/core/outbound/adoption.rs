@@ -1,13 +1,14 @@
 //! Whole conversations for links that are too late to share one.
 //!
 //! Over 20 Mbit/s by satellite a packet arrives 300 ms after one over a DSL line, longer than any conversation can be
-//! kept in order for. While several long conversations fill the other links, such a link takes some of them for
-//! itself, packet for packet, as many as its share of the rate; those keep their order without being waited for, and
-//! all have more. Short conversations stay where the delay is short, and so does the last long one unless the late
-//! link alone has much more for it than all others. That one takes its window along, and grows it first: it moves when
-//! as much of it waits as the longer round trip needs, so that it does not begin there with a tenth of what it had.
-//! Until then it may wait, and so may all while late links look for conversations: one that has just been told to
-//! slow down needs many round trips to fill a long path.
+//! kept in order for. While several long conversations fill the other links, such a link takes some of them for itself,
+//! packet for packet, as many as its share of the rate, and half as many again while nothing waits for it: their
+//! windows grew over a short path. Those keep their order without being waited for, and all have more. Short
+//! conversations stay where the delay is short, and so does the last long one unless the late link alone has much more
+//! for it than all others. That one takes its window along, and grows it first: it moves when as much of it waits as
+//! the longer round trip needs, so that it does not begin there with a tenth of what it had. Until then it may wait,
+//! and so may all while late links look for conversations: one that has just been told to slow down needs many round
+//! trips to fill a long path.
 //!
 //! What a late link carries is not seen before it is used. So it is measured once, with padding, when the others are
 //! full.
@@ -26,6 +27,8 @@ const FULL_FOR: Duration = Duration::from_millis(500);
 /// … and this is the time between two adoptions, in which the first can grow.
 const ADOPT_EVERY: Duration = Duration::from_millis(100);
 
+/// A late link for which nothing waits takes so many times its share of the conversations.
+const HUNGRY: f64 = 1.5;
 /// What the last long conversation must gain by moving.
 const WORTH: f64 = 1.5;
 /// It moves after this even if its window does not grow so far: what keeps it small may be the others' losses.
@@ -168,7 +171,8 @@ impl Outbound {
         // It shows what it can only when it is used; what it has shown by now is the least.
         let searching = link.sender.controller().is_searching();
         let untried = if searching { 1.0 / f64::from(self.active.count_ones().max(1)) } else { 0.0 };
-        let share = untried.max(own / all);
+        let hunger = if self.queue.has_bound(id) { 1.0 } else { HUNGRY };
+        let share = untried.max(own / all) * hunger;
         let worth = free > 1 || free == 1 && own >= WORTH * (all - own);
         worth && ((residents + free) as f64 * share).round() as usize > residents
     }

@@ -687,7 +687,8 @@ impl Link {
     /// What a link carried that is away for a moment only, as far as one can hope.
     pub(super) fn absent_rate(&self, now: Instant) -> Option<Rate> {
         let away = match self.state {
-            State::Suspect | State::Down => now.since(self.since) < AWAY,
+            State::Suspect => now.since(self.since) < AWAY,
+            State::Down => now.since(self.since) < AWAY && !self.damping.is_reluctant(),
             // Back, and about to carry data again.
             State::Up => matches!(self.fitness.verdict(), Verdict::OnTrial(_)),
             State::Init | State::Probing => false,

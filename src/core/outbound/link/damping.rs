@@ -41,6 +41,11 @@ impl Damping {
             losses => FIRST_GOOD_TIME * (1 << (losses - 2)),
         }
     }
+
+    /// Whether that is so long that nothing should be kept ready for the link's return.
+    pub(super) fn is_reluctant(&self) -> bool {
+        self.good_time() > FIRST_GOOD_TIME
+    }
 }
 
 #[cfg(test)]
@@ -60,11 +65,16 @@ mod tests {
             damping.good_time().as_secs()
         });
         assert_eq!(seconds.collect::<Vec<_>>(), [0, 1, 2, 4, 8, 16, 16, 16, 16, 16]);
+        assert!(damping.is_reluctant());
         damping.on_returned(at(200));
         damping.on_lost(at(225));
         assert_eq!(damping.good_time().as_secs(), 8, "two losses forgiven, one more");
         damping.on_returned(at(300));
         damping.on_lost(at(400));
         assert_eq!(damping.good_time(), Duration::ZERO);
+        damping.on_returned(at(401));
+        damping.on_lost(at(402));
+        assert_eq!(damping.good_time(), FIRST_GOOD_TIME);
+        assert!(!damping.is_reluctant(), "it may be back in a moment");
     }
 }
