@@ -172,7 +172,7 @@ impl Outbound {
         let searching = link.sender.controller().is_searching();
         let untried = if searching { 1.0 / f64::from(self.active.count_ones().max(1)) } else { 0.0 };
         let hunger = if self.queue.has_bound(id) { 1.0 } else { HUNGRY };
-        let share = untried.max(own / all) * hunger;
+        let share = untried.max(own / all * hunger);
         let worth = free > 1 || free == 1 && own >= WORTH * (all - own);
         worth && ((residents + free) as f64 * share).round() as usize > residents
     }
