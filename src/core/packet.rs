@@ -47,6 +47,9 @@ impl Packet {
 /// Small packets wait in buffers of this size: one of 100 bytes need not occupy what one of 1,500 does.
 pub const SMALL: usize = 256;
 
+/// Free buffers that are kept for the next burst, in bytes, beside as much as is out.
+const STOCK: usize = 2 << 20;
+
 /// Buffers of two sizes, bounded in bytes.
 pub struct Pool {
     free: [Vec<Packet>; 2],
@@ -124,13 +127,13 @@ impl Pool {
         small
     }
 
-    /// Takes a buffer back.
+    /// Takes a buffer back. It is kept while others are out, or few are free.
     pub fn put(&mut self, mut packet: Packet) {
         let size = packet.bytes.len();
         packet.len = 0;
         self.out -= 1;
         self.bytes_out -= size;
-        if self.made > self.limit {
+        if self.made > self.limit || self.made - self.bytes_out > self.bytes_out + STOCK {
             self.made -= size;
         } else {
             self.free[usize::from(size > self.sizes[0])].push(packet);
@@ -192,6 +195,15 @@ mod tests {
         packets.into_iter().for_each(|packet| pool.put(packet));
         assert_eq!((pool.made, pool.free[1].len()), (1_000, 1));
         assert!(pool.take().is_some() && pool.take().is_none());
+    }
+
+    #[test]
+    fn after_a_burst_only_a_stock_is_kept() {
+        let mut pool = Pool::new(1_000, 4 * STOCK);
+        let packets: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        let most = pool.made;
+        packets.into_iter().for_each(|packet| pool.put(packet));
+        assert!(most > 4 * STOCK - 1_000 && pool.made <= STOCK && pool.made > STOCK - 1_000, "{}", pool.made);
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl Runtime {
         state_dir: &Path,
         journal: Arc<Journal>,
     ) -> Result<(Self, Notices), RuntimeError> {
+        sys::share_heap();
         let portal_config = portal_config(&config);
         let buffer_size = portal_config.buffer_size;
         let now = clock::now();

@@ -1,4 +1,4 @@
-//! Socket options that no crate wraps.
+//! Calls of the system that no crate wraps.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -15,6 +15,16 @@ const WHOLE_V6: (libc::c_int, libc::c_int) = (libc::IPV6_MTU_DISCOVER, libc::IPV
 const WHOLE_V4: (libc::c_int, libc::c_int) = (libc::IP_DONTFRAG, 1);
 #[cfg(not(target_os = "linux"))]
 const WHOLE_V6: (libc::c_int, libc::c_int) = (libc::IPV6_DONTFRAG, 1);
+
+/// One heap for all threads, so that what one frees is there for the others: they allocate too seldom to get in each
+/// other's way.
+pub(super) fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number. It fails only for numbers that it does not know, and then nothing is lost.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
 
 /// Lets the datagrams of a socket leave whole or not at all: the portals find out by themselves what a path carries.
 pub(super) fn never_fragment(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
