@@ -723,10 +723,10 @@ impl Portal {
         [room, out, self.inbound().next_timeout(now)].into_iter().flatten().min()
     }
 
-    /// The sockets by which acknowledgements should have come that did not. What waits there unread may be these: it
-    /// should be received before [`Portal::on_timeout`] draws conclusions.
-    pub fn overdue(&self, now: Instant) -> Vec<SocketId> {
-        self.outbound().overdue(now).collect()
+    /// The sockets of links that have been silent for too long. What waits there unread should be received before
+    /// [`Portal::on_timeout`] draws conclusions.
+    pub fn silent(&self, now: Instant) -> Vec<SocketId> {
+        self.outbound().silent(now).collect()
     }
 
     /// Handles every timer that is due; gives the links that have something to send.

@@ -378,11 +378,12 @@ impl Engine {
         }
     }
 
-    /// Lets what is overdue be read where it has come already, as on a busy machine or after a sleep: nothing is wrong
-    /// with a link whose acknowledgement lies unread. A socket that was empty once has nothing of that age.
+    /// Lets what has come by silent links be read, as on a busy machine or after a sleep: nothing is wrong with a link
+    /// whose acknowledgement lies unread. A socket that was empty once has nothing of that age. Other timers wait
+    /// meanwhile, so it is not for what happens often.
     fn hear_out(&self) {
-        let overdue = self.portal.overdue(now());
-        let mut unread: Vec<_> = overdue.into_iter().filter_map(|id| self.socket(id)).collect();
+        let silent = self.portal.silent(now());
+        let mut unread: Vec<_> = silent.into_iter().filter_map(|id| self.socket(id)).collect();
         for _ in 0..HEARING_TRIES {
             unread.retain(|socket| socket.has_unread());
             if unread.is_empty() {

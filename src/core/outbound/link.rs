@@ -659,9 +659,10 @@ impl Link {
         Some(self.last_sent.max(self.last_received) + self.config.keep_alive?)
     }
 
-    /// An acknowledgement should have come, and the link would not be called up for long without.
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        self.state == State::Up && self.sender.is_overdue(now)
+    /// An acknowledgement should have come, and nothing else was heard for so long that it is about to be suspect.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        let silent = now >= self.last_received + self.patience();
+        self.state == State::Up && silent && (self.sender.pto_count() > 0 || self.sender.is_overdue(now))
     }
 
     /// When an answer that is overdue is so for longer than the path explains, and nothing else was heard.

@@ -558,9 +558,9 @@ impl Outbound {
             .min()
     }
 
-    /// The sockets of links that are up and owe an acknowledgement.
-    pub fn overdue(&self, now: Instant) -> impl Iterator<Item = SocketId> {
-        let links = self.each().map(|(_, link)| link).filter(move |link| link.is_overdue(now));
+    /// The sockets of links that are about to be suspect for their silence.
+    pub fn silent(&self, now: Instant) -> impl Iterator<Item = SocketId> {
+        let links = self.each().map(|(_, link)| link).filter(move |link| link.is_silent(now));
         links.filter_map(|link| link.socket)
     }
 
