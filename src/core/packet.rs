@@ -72,9 +72,15 @@ impl Pool {
     /// From now on at most `limit` bytes. What is out beyond that is not kept when it comes back.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
-        for kind in [1, 0] {
-            while self.made > limit
-                && let Some(packet) = self.free[kind].pop()
+        self.trim();
+    }
+
+    /// Frees what is beyond the limit and the stock.
+    fn trim(&mut self) {
+        let most = self.limit.min(self.bytes_out * 2 + STOCK);
+        for free in self.free.iter_mut().rev() {
+            while self.made > most
+                && let Some(packet) = free.pop()
             {
                 self.made -= packet.bytes.len();
             }
@@ -133,11 +139,8 @@ impl Pool {
         packet.len = 0;
         self.out -= 1;
         self.bytes_out -= size;
-        if self.made > self.limit || self.made - self.bytes_out > self.bytes_out + STOCK {
-            self.made -= size;
-        } else {
-            self.free[usize::from(size > self.sizes[0])].push(packet);
-        }
+        self.free[usize::from(size > self.sizes[0])].push(packet);
+        self.trim();
     }
 
     /// Whether more than a quarter of what is out can still be taken.
