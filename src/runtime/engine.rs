@@ -37,7 +37,7 @@ const ROOM_WAIT: Duration = Duration::from_millis(20);
 const ERRORS_TO_SUSPECT: u32 = 2;
 
 /// Before conclusions are drawn from silence, what waits in a socket has so many times this long to be read.
-const HEARING_TRIES: u32 = 100;
+const HEARING_TRIES: u32 = 25;
 const HEARING_NAP: Duration = Duration::from_millis(1);
 
 /// What the data path tells the control side.
