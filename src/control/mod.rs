@@ -33,7 +33,7 @@ pub mod units;
 pub use client::{ClientError, down, events, link, reload, show};
 pub use load_test::load_test;
 pub use server::{Handler, Listener, serve};
-pub use summary::{bond, event_line, headline, quota, reason, session, summary};
+pub use summary::{bond, event_line, folded, headline, quota, reason, session, summary};
 pub use table::details;
 
 use std::time::Duration;

@@ -113,17 +113,23 @@ fn row([number, name, state, up, down, rtt, loss, share]: &[String; 8]) -> Strin
 
 /// A line that is continued on further ones, each after `indent`, where it gets too long.
 fn wrapped(indent: &str, words: &str, paint: impl Fn(&str) -> String) -> String {
+    let lines = folded(words, COLUMNS - indent.len(), "  ");
+    lines.iter().map(|line| paint(&format!("{indent}{line}")) + "\n").collect()
+}
+
+/// Words in lines of at most so many characters, longer words aside; each line but the first begins with `indent`.
+pub fn folded(words: &str, width: usize, indent: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words.split(' ') {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= COLUMNS => {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.extend([" ", word]);
             }
-            Some(_) => lines.push(format!("{indent}  {word}")),
-            None => lines.push(format!("{indent}{word}")),
+            Some(_) => lines.push(format!("{indent}{word}")),
+            None => lines.push(word.to_owned()),
         }
     }
-    lines.iter().map(|line| paint(line) + "\n").collect()
+    lines
 }
 
 /// Colours of a terminal (ECMA-48 SGR), or none.

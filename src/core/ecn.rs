@@ -45,14 +45,10 @@ fn mark_v6(bytes: &mut [u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::packet::Pool;
     use proptest::prelude::*;
 
     fn packet(bytes: &[u8]) -> Packet {
-        let mut packet = Pool::new(100, 100).take().expect("one");
-        packet.buffer()[..bytes.len()].copy_from_slice(bytes);
-        packet.set_len(bytes.len());
-        packet
+        Packet::of(100, bytes)
     }
 
     fn sum(header: &[u8]) -> u32 {

@@ -103,14 +103,10 @@ fn too_big_v6(packet: &mut Packet, mtu: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::packet::Pool;
     use proptest::prelude::*;
 
     fn packet(bytes: &[u8]) -> Packet {
-        let mut packet = Pool::new(2_048, 2_048).take().expect("one");
-        packet.buffer()[..bytes.len()].copy_from_slice(bytes);
-        packet.set_len(bytes.len());
-        packet
+        Packet::of(2_048, bytes)
     }
 
     fn v4(flags: u8, protocol: u8) -> Vec<u8> {

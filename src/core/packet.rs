@@ -38,9 +38,25 @@ impl Packet {
         &mut self.bytes
     }
 
+    /// Makes `bytes`, no more than the buffer holds, the packet.
+    pub fn fill(&mut self, bytes: &[u8]) {
+        self.bytes[..bytes.len()].copy_from_slice(bytes);
+        self.len = bytes.len();
+    }
+
     /// Sets the length of the packet, at most that of the buffer.
     pub fn set_len(&mut self, len: usize) {
         self.len = len.min(self.bytes.len());
+    }
+}
+
+#[cfg(test)]
+impl Packet {
+    /// A packet of `bytes` in a buffer of this size, of no pool.
+    pub(super) fn of(buffer_size: usize, bytes: &[u8]) -> Self {
+        let mut packet = Pool::new(buffer_size, buffer_size).take().expect("one");
+        packet.fill(bytes);
+        packet
     }
 }
 
@@ -120,17 +136,15 @@ impl Pool {
     }
 
     /// The packet in the smallest buffer that holds it and can be had.
-    pub fn fit(&mut self, packet: Packet) -> Packet {
+    pub fn fit(&mut self, mut packet: Packet) -> Packet {
         if packet.len > self.sizes[0] || packet.bytes.len() <= self.sizes[0] {
             return packet;
         }
-        let Some(mut small) = self.take_for(packet.len) else { return packet };
-        small.bytes[..packet.len].copy_from_slice(packet.bytes());
-        let Packet { bytes: _, len, queued, bucket, ordered, realtime } = packet;
-        (small.len, small.queued, small.bucket) = (len, queued, bucket);
-        (small.ordered, small.realtime) = (ordered, realtime);
-        self.put(packet);
-        small
+        let Some(mut other) = self.take_for(packet.len) else { return packet };
+        other.fill(packet.bytes());
+        std::mem::swap(&mut packet.bytes, &mut other.bytes);
+        self.put(other);
+        packet
     }
 
     /// Takes a buffer back. It is kept while others are out, or few are free.
@@ -175,8 +189,7 @@ mod tests {
     fn small_packets_get_small_buffers_and_free_ones_of_one_size_make_room_for_the_other() {
         let mut pool = Pool::new(1_000, 2_000);
         let mut packet = pool.take().expect("first");
-        packet.buffer()[..3].copy_from_slice(b"abc");
-        packet.set_len(3);
+        packet.fill(b"abc");
         packet.bucket = 7;
         let packet = pool.fit(packet);
         assert_eq!((packet.bytes(), packet.bucket, packet.bytes.len()), (&b"abc"[..], 7, SMALL));

@@ -380,8 +380,7 @@ impl Host {
         let tun = &mut self.tun;
         let packets = self.spare.drain(..count).map(|mut packet| {
             if let Some(bytes) = tun.pop_front() {
-                packet.buffer()[..bytes.len()].copy_from_slice(&bytes);
-                packet.set_len(bytes.len());
+                packet.fill(&bytes);
             }
             packet
         });

@@ -12,7 +12,7 @@ use ratatui::widgets::{Axis, Block, Chart, Clear, Dataset, GraphType, Padding, P
 use super::app::App;
 use super::history::{History, Point, SPAN};
 use crate::control::units::{duration, milliseconds, prefixed};
-use crate::control::{bond, quota, reason, session};
+use crate::control::{bond, folded, quota, reason, session};
 use crate::core::snapshot::Link;
 
 const SENT: Color = Color::Yellow;
@@ -236,7 +236,7 @@ fn happened(frame: &mut Frame, app: &App, time: SystemTime, area: Rect) {
         let ago = duration(now.saturating_sub(Duration::from_millis(event.unix_ms)).as_secs_f64());
         // The largest unit will do: `3 h`.
         let ago = ago.split(' ').take(2).collect::<Vec<_>>().join(" ") + " ago";
-        let texts = folded(&event.text, usize::from(area.width.saturating_sub(AGE)));
+        let texts = folded(&event.text, usize::from(area.width.saturating_sub(AGE)), "");
         let ages = std::iter::once(ago).chain(std::iter::repeat(String::new()));
         let line =
             |(age, text)| Line::from(vec![Span::from(format!("{age:>10}  ")).style(QUIET), Span::from(text)]);
@@ -248,20 +248,6 @@ fn happened(frame: &mut Frame, app: &App, time: SystemTime, area: Rect) {
     };
     let block = Block::new().title(Line::from("EVENTS").style(QUIET.add_modifier(Modifier::BOLD)));
     frame.render_widget(Paragraph::new(lines).block(block), area);
-}
-
-/// Words in lines of at most so many characters, longer words aside.
-fn folded(words: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in words.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.extend([" ", word])
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 fn help(frame: &mut Frame) {

@@ -11,11 +11,10 @@ use netcombiner::sim::scenario::Bound::{AtLeast, AtMost, Exactly};
 use netcombiner::sim::scenario::Measure::*;
 use netcombiner::sim::scenario::Step::*;
 use netcombiner::sim::scenario::{ms, play, s};
-use netcombiner::sim::traffic::{Control, FULL, Load};
+use netcombiner::sim::traffic::Load;
 use netcombiner::sim::wire::{Conditions, Loss};
 
-const BULK: Load = Load::Bulk { size: FULL };
-const CUBIC: Load = Load::Tcp { control: Control::Cubic, segments: None };
+use crate::{BULK, CUBIC};
 
 #[test]
 fn all_links_come_up_within_a_few_round_trips() {

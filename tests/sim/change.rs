@@ -10,10 +10,9 @@ use netcombiner::sim::scenario::Bound::{AtLeast, AtMost};
 use netcombiner::sim::scenario::Measure::*;
 use netcombiner::sim::scenario::Step::*;
 use netcombiner::sim::scenario::{play, s};
-use netcombiner::sim::traffic::{FULL, Load};
 use netcombiner::sim::wire::Conditions;
 
-const BULK: Load = Load::Bulk { size: FULL };
+use crate::BULK;
 
 fn two_links(seed: u64) -> Setup {
     Setup::new(seed, [4.0, 4.0].map(|mbit| Conditions::new(mbit, 10.0)))

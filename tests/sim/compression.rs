@@ -11,11 +11,10 @@ use netcombiner::sim::scenario::Bound::{AtLeast, AtMost, Exactly};
 use netcombiner::sim::scenario::Measure::*;
 use netcombiner::sim::scenario::Step::*;
 use netcombiner::sim::scenario::{Step, ms, play, s};
-use netcombiner::sim::traffic::{Control, FULL, Load};
+use netcombiner::sim::traffic::{FULL, Load};
 use netcombiner::sim::wire::{Conditions, Loss};
 
-const BULK: Load = Load::Bulk { size: FULL };
-const CUBIC: Load = Load::Tcp { control: Control::Cubic, segments: None };
+use crate::{BULK, CUBIC};
 
 /// A full packet of 1,400 bytes costs 28 of outer headers, 20 of ours and 16 of footer around it; and 39 less
 /// when 52 bytes of TCP and IPv4 headers are 13.

@@ -10,11 +10,10 @@ use netcombiner::sim::scenario::Bound::{AtLeast, AtMost, Exactly};
 use netcombiner::sim::scenario::Measure::*;
 use netcombiner::sim::scenario::Step::*;
 use netcombiner::sim::scenario::{Step, ms, play, s};
-use netcombiner::sim::traffic::{Control, FULL, Load};
+use netcombiner::sim::traffic::{FULL, Load};
 use netcombiner::sim::wire::{Conditions, Loss};
 
-const BULK: Load = Load::Bulk { size: FULL };
-const CUBIC: Load = Load::Tcp { control: Control::Cubic, segments: None };
+use crate::{BULK, CUBIC};
 
 /// Round trips of 40 and 60 ms unloaded, and queues that add at most 20 ms.
 fn two_links(seed: u64) -> Setup {

@@ -10,11 +10,11 @@ use netcombiner::sim::scenario::Bound::{AtLeast, AtMost, Exactly};
 use netcombiner::sim::scenario::Measure::*;
 use netcombiner::sim::scenario::Step::*;
 use netcombiner::sim::scenario::{ms, play, s};
-use netcombiner::sim::traffic::{Control, FULL, Load};
+use netcombiner::sim::traffic::Load;
 use netcombiner::sim::wire::{Conditions, Loss};
 
-const BULK: Load = Load::Bulk { size: FULL };
-const CUBIC: Load = Load::Tcp { control: Control::Cubic, segments: None };
+use crate::{BULK, CUBIC};
+
 /// What header and footer leave of an IP packet with UDP over IPv4.
 const AROUND: f64 = 28.0 + 36.0;
 

@@ -11,10 +11,9 @@ use netcombiner::sim::scenario::Bound::{AtLeast, Exactly};
 use netcombiner::sim::scenario::Measure::*;
 use netcombiner::sim::scenario::Step::*;
 use netcombiner::sim::scenario::{play, s};
-use netcombiner::sim::traffic::{Control, Load};
 use netcombiner::sim::wire::{Conditions, Loss};
 
-const CUBIC: Load = Load::Tcp { control: Control::Cubic, segments: None };
+use crate::CUBIC;
 
 fn link() -> Conditions {
     Conditions::new(50.0, 15.0).queue_ms(60.0)

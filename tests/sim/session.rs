@@ -11,7 +11,8 @@ use netcombiner::sim::traffic::{FULL, Load};
 use netcombiner::sim::wire::{Conditions, Loss};
 use netcombiner::sim::{End, Setup};
 
-const BULK: Load = Load::Bulk { size: FULL };
+use crate::BULK;
+
 const TRICKLE: Load = Load::Rate { per_second: 50.0, size: 500 };
 
 fn two_links(seed: u64) -> Setup {

@@ -11,12 +11,12 @@ use netcombiner::sim::scenario::Bound::{AtLeast, AtMost, Exactly};
 use netcombiner::sim::scenario::Measure::*;
 use netcombiner::sim::scenario::Step::*;
 use netcombiner::sim::scenario::{Step, ms, play, s};
-use netcombiner::sim::traffic::{Control, FULL, Load};
+use netcombiner::sim::traffic::{FULL, Load};
 use netcombiner::sim::wire::{Conditions, Loss};
 use netcombiner::sim::{Setup, World};
 
-const BULK: Load = Load::Bulk { size: FULL };
-const CUBIC: Load = Load::Tcp { control: Control::Cubic, segments: None };
+use crate::{BULK, CUBIC};
+
 /// 1.1 Mbit/s.
 const LIGHT: Load = Load::Rate { per_second: 100.0, size: FULL };
 /// What a link says that carries what it can.

@@ -9,11 +9,10 @@ use netcombiner::sim::scenario::Bound::{AtLeast, AtMost, Exactly};
 use netcombiner::sim::scenario::Measure::*;
 use netcombiner::sim::scenario::Step::{self, *};
 use netcombiner::sim::scenario::{ms, play, s};
-use netcombiner::sim::traffic::{FULL, Load};
 use netcombiner::sim::wire::Conditions;
 use netcombiner::sim::{End, Setup};
 
-const BULK: Load = Load::Bulk { size: FULL };
+use crate::BULK;
 
 fn two_links(seed: u64) -> Setup {
     Setup::new(seed, [Conditions::new(5.0, 20.0), Conditions::new(3.0, 30.0)])

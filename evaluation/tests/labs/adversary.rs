@@ -5,7 +5,7 @@
 //!                 == wan1: 20 Mbit/s, 5 ms ==                     -- server [flood]
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use evaluation::adversary::{Flood, Kind, Outcome, Recorder, dropped_at_remote, stranger};
@@ -16,9 +16,6 @@ use evaluation::portal::{Pair, PairOptions, Portal};
 use evaluation::traffic::Traffic;
 use evaluation::wait::until;
 use serde_json::Value;
-
-/// Two floods at once would take the machine from each other.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Datagrams in a second.
 const RATE: u64 = 10_000;
@@ -40,7 +37,7 @@ fn remotes(portal: &Portal) -> Vec<String> {
 /// Floods the remote portal for three seconds while there is traffic; gives what was sent and what was
 /// counted.
 fn flood(kinds: &[Kind]) -> (Outcome, Vec<(String, u64)>) {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = crate::alone();
     let links = vec![LinkSpec::mbit(20.0).delay_ms(5.0); 2];
     let lab = Lab::new(&links).unwrap();
     let mut pair = Pair::start_connected(&lab, &PairOptions::default()).unwrap();

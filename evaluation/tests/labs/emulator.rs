@@ -7,19 +7,14 @@
 //! The same checks as in `evaluation emulator-check`, each with a second chance: other programs
 //! on the machine can spoil a measurement, an emulator that is wrong is wrong twice.
 
-use std::sync::{Mutex, PoisonError};
-
 use evaluation::check::{ALL, Finding};
 use evaluation::may_build_labs;
-
-/// Measurements at the same time would measure each other.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn holds(name: &str) {
     if !may_build_labs(name) {
         return;
     }
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = crate::alone();
     let check = ALL.iter().find(|check| check.name == name).unwrap();
     let mut found = Vec::new();
     for _ in 0..2 {

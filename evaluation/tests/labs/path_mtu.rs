@@ -16,16 +16,14 @@ use evaluation::wait::until;
 use evaluation::wan::Direction;
 use serde_json::Value;
 
+use crate::secs;
+
 /// What a path carries that is smaller than its interfaces.
 const SMALL: u32 = 1_400;
 /// Header, footer, UDP and IPv4 around an inner packet.
 const AROUND: u64 = 20 + 16 + 28;
 /// Until a smaller path is found out, long packets are lost on it: a second or two.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-fn secs(seconds: f64) -> Duration {
-    Duration::from_secs_f64(seconds)
-}
 
 fn fast() -> LinkSpec {
     LinkSpec::mbit(10.0).delay_ms(10.0)

@@ -18,13 +18,11 @@ use evaluation::wan::Direction;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::secs;
+
 /// The longest that a stream or a call may stand still around a failure. A link's death is noticed much
 /// earlier; what the connections inside then need, and a busy machine, are the rest.
 const PATIENCE: Duration = Duration::from_millis(2_500);
-
-fn secs(seconds: f64) -> Duration {
-    Duration::from_secs_f64(seconds)
-}
 
 fn two_links() -> Lab {
     Lab::new(&[LinkSpec::mbit(10.0).delay_ms(10.0), LinkSpec::mbit(10.0).delay_ms(20.0)]).unwrap()

@@ -15,7 +15,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use evaluation::lab::{Family, Lab};
 use evaluation::link::LinkSpec;
@@ -24,6 +24,7 @@ use evaluation::netns::Namespace;
 use evaluation::ping::Ping;
 use evaluation::portal::binary;
 use evaluation::system_state::SystemState;
+use evaluation::wait::until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -169,11 +170,7 @@ fn list(path: &Path, into: &mut Vec<String>) {
 
 #[track_caller]
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until(PATIENCE, what, || Ok(condition())).unwrap();
 }
 
 fn answers(from: &Namespace, target: IpAddr) -> bool {

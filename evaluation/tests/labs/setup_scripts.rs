@@ -13,6 +13,8 @@ use evaluation::netns::Namespace;
 use evaluation::scratch::Scratch;
 use evaluation::system_state::SystemState;
 
+use crate::script;
+
 const ROLES: [(&str, &str); 5] = [
     ("remote-portal", "--port 9000 --port tcp/443"),
     ("remote-nat", "--lan 192.168.7.0/24 --lan 2001:db8:7::/64"),
@@ -85,10 +87,6 @@ impl Host {
 /// An interface that has a carrier; its other end leads nowhere.
 fn veth(name: &str) -> String {
     format!("link add {name} type veth peer name {name}-end\nlink set {name} up\nlink set {name}-end up\n")
-}
-
-fn script(role: &str) -> String {
-    format!("{}/../scripts/linux/{role}", env!("CARGO_MANIFEST_DIR"))
 }
 
 #[track_caller]

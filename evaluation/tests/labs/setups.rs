@@ -15,7 +15,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use evaluation::lab::{Family, Lab};
 use evaluation::link::LinkSpec;
@@ -24,9 +24,12 @@ use evaluation::netns::Namespace;
 use evaluation::ping::Ping;
 use evaluation::portal::{PairOptions, Portal, binary, local_config, random_key, remote_config};
 use evaluation::system_state::SystemState;
+use evaluation::wait::until;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
+
+use crate::script;
 
 /// How long anything in the lab may take.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -132,10 +135,6 @@ impl Site {
     }
 }
 
-fn script(role: &str) -> String {
-    format!("{}/../scripts/linux/{role}", env!("CARGO_MANIFEST_DIR"))
-}
-
 #[track_caller]
 fn assert_same(namespace: &Namespace, before: &SystemState) {
     let changes = SystemState::of(namespace).unwrap().changes_since(before);
@@ -151,11 +150,7 @@ fn files(directory: &Path) -> Vec<String> {
 
 #[track_caller]
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until(PATIENCE, what, || Ok(condition())).unwrap();
 }
 
 fn listen(namespace: &Namespace, address: SocketAddr) -> TcpListener {

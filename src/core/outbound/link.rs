@@ -661,13 +661,18 @@ impl Link {
 
     /// An acknowledgement should have come, and nothing else was heard for so long that it is about to be suspect.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        let silent = now >= self.last_received + self.patience();
-        self.state == State::Up && silent && (self.sender.pto_count() > 0 || self.sender.is_overdue(now))
+        let owing = self.sender.pto_count() > 0 || self.sender.is_overdue(now);
+        self.state == State::Up && owing && now >= self.patient_until()
     }
 
     /// When an answer that is overdue is so for longer than the path explains, and nothing else was heard.
     fn silent_at(&self) -> Option<Instant> {
-        (self.sender.pto_count() > 0).then(|| self.last_received + self.patience())
+        (self.sender.pto_count() > 0).then(|| self.patient_until())
+    }
+
+    /// When its silence is longer than the path explains.
+    fn patient_until(&self) -> Instant {
+        self.last_received + self.patience()
     }
 
     /// Longest time without an answer that the path explains.

@@ -116,10 +116,8 @@ impl Queue {
 
     /// A second packet of the same bytes; `None` when all buffers are out.
     pub fn copy(&mut self, packet: &Packet) -> Option<Packet> {
-        let bytes = packet.bytes();
-        let mut copy = self.pool.take_for(bytes.len())?;
-        copy.buffer()[..bytes.len()].copy_from_slice(bytes);
-        copy.set_len(bytes.len());
+        let mut copy = self.pool.take_for(packet.len())?;
+        copy.fill(packet.bytes());
         Some(copy)
     }
 

@@ -762,7 +762,7 @@ struct Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::packet::Pool;
+    use crate::core::packet::Packet;
     use crate::core::wire::ACK_MAX_WORDS;
 
     const SIZE: usize = 1_000;
@@ -777,7 +777,7 @@ mod tests {
 
     fn send(sender: &mut Sender, now: Instant, count: usize) {
         for _ in 0..count {
-            let packet = Pool::new(SIZE, SIZE).take().expect("one");
+            let packet = Packet::of(SIZE, &[]);
             let order = Order { bucket: 1, position: 0 };
             let kept = Kept { packet, order, data_sequence: 0, first_sent: now, repairs: 0 };
             sender.on_sent(now, SIZE, Some(kept));

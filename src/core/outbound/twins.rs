@@ -98,7 +98,6 @@ impl Twins {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::packet::Pool;
     use crate::core::wire::Order;
 
     fn at(ms: u64) -> Instant {
@@ -106,8 +105,7 @@ mod tests {
     }
 
     fn kept(len: usize) -> Kept {
-        let mut packet = Pool::new(2_000, 2_000).take().expect("one");
-        packet.set_len(len);
+        let packet = Packet::of(2_000, &vec![0; len]);
         let order = Order { bucket: 1, position: 0 };
         Kept { packet, order, data_sequence: 0, first_sent: at(0), repairs: 0 }
     }

@@ -130,9 +130,7 @@ impl Pair {
         let (mut spare, mut bounced) = (Vec::new(), Vec::new());
         self.portals[i].lend(&mut spare, self.load);
         for packet in &mut spare {
-            let bytes = self::packet();
-            packet.buffer()[..bytes.len()].copy_from_slice(&bytes);
-            packet.set_len(bytes.len());
+            packet.fill(&self::packet());
         }
         self.portals[i].enqueue(self.now, spare.drain(..), &mut bounced);
     }
