@@ -153,8 +153,17 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     until(PATIENCE, what, || Ok(condition())).unwrap();
 }
 
+/// Listens there. Waits for an earlier listener's port: a program that another test is just starting
+/// holds a copy of every socket until it runs.
+#[track_caller]
 fn listen(namespace: &Namespace, address: SocketAddr) -> TcpListener {
-    namespace.enter(|| TcpListener::bind(address)).unwrap().unwrap()
+    let mut listener = None;
+    until(PATIENCE, "a listener", || {
+        listener = Some(namespace.enter(|| TcpListener::bind(address))??);
+        Ok(true)
+    })
+    .unwrap();
+    listener.unwrap()
 }
 
 fn connect(namespace: &Namespace, target: SocketAddr) -> TcpStream {
