@@ -44,7 +44,7 @@ pub(super) fn live(snapshot: &Snapshot, events: &[Event]) -> String {
          <section><h2>Events</h2><ol tabindex=\"0\" aria-label=\"Events\">{events}</ol></section>\n\
          <footer>Netcombiner {version}, running for {running}</footer>\n</main>\n",
         uptime = snapshot.uptime_seconds,
-        summary = Escaped(&summary(snapshot)),
+        summary = Escaped(&unbroken(&summary(snapshot))),
         sent = snapshot.traffic.sent_bytes,
         received = snapshot.traffic.received_bytes,
         totals = totals(snapshot),
@@ -107,7 +107,7 @@ fn link(link: &Link) -> String {
         ("Repairs", "", (link.repairs_sent_packets + link.repairs_caused_packets).to_string()),
     ];
     let cell = |(label, class, value): (&str, &str, String)| {
-        format!("<td data-label=\"{label}\" class=\"{class}\">{value}</td>")
+        format!("<td data-label=\"{label}\" class=\"{class}\">{}</td>", unbroken(&value))
     };
     let cells: String = cells.into_iter().map(cell).collect();
     format!(
@@ -121,7 +121,7 @@ fn link(link: &Link) -> String {
         received = link.wire_received_bytes,
         carrier = Escaped(&carrier),
         state = Escaped(&link.state),
-        why = Escaped(&why(link)),
+        why = Escaped(&unbroken(&why(link))),
     )
 }
 
@@ -155,6 +155,17 @@ fn event(event: &Event) -> String {
     let when = calendar::time(event.unix_ms);
     let (text, machine) = (Escaped(&event.text), when.replace(' ', "T"));
     format!("<li><time datetime=\"{machine}Z\">{when} UTC</time><span>{text}</span></li>")
+}
+
+/// A number stays on one line with its unit.
+fn unbroken(text: &str) -> String {
+    let mut after_digit = false;
+    let joined = text.chars().map(|character| {
+        let space = character == ' ' && after_digit;
+        after_digit = character.is_ascii_digit();
+        if space { '\u{a0}' } else { character }
+    });
+    joined.collect()
 }
 
 fn or_unknown(value: Option<f64>, shown: impl Fn(f64) -> String) -> String {
@@ -192,11 +203,16 @@ mod tests {
     #[test]
     fn what_show_tells_stands_in_a_table() {
         let page = page();
-        for found in
-            ["<h1>nc0</h1>", "<th scope=\"row\">dsl", ">23.1 ms (min\u{a0}20)<", ">14.5 Mbit/s<", ">1.0 %<"]
-        {
+        for found in [
+            "<h1>nc0</h1>",
+            "<th scope=\"row\">dsl",
+            ">23.1\u{a0}ms (min\u{a0}20)<",
+            ">14.5\u{a0}Mbit/s<",
+            ">1.0\u{a0}%<",
+        ] {
             assert!(page.contains(found), "{found} is not in\n{page}");
         }
+        assert!(page.contains("sent 1.20\u{a0}MB, received"), "{page}");
         assert!(page.contains("<time datetime=\"2026-11-21T11:47:19Z\">"), "{page}");
         assert!(page.contains("312 packets sent again elsewhere"), "{page}");
     }

@@ -36,9 +36,13 @@ fn tested(setup: Setup) -> Progress {
 
 /// The worst that is found where this is done to the second of two links.
 fn found(change: impl FnOnce(Conditions) -> Conditions) -> (Cause, Vec<String>) {
+    found_in(&short(), change)
+}
+
+fn found_in(options: &Options, change: impl FnOnce(Conditions) -> Conditions) -> (Cause, Vec<String>) {
     let paths = [Conditions::new(20.0, 10.0), change(Conditions::new(15.0, 20.0))];
     let mut world = begun(Setup::new(7, paths));
-    let progress = world.load_test(Local, &short()).expect("a result");
+    let progress = world.load_test(Local, options).expect("a result");
     let finding = diagnose(&world.snapshot(Local), &progress).swap_remove(0);
     println!("{}\n  {}", finding.what, finding.advice);
     world.settle();
@@ -98,7 +102,17 @@ fn what_is_wrong_is_found() {
     assert_eq!(found(|link| link.mtu(1_320)), second(Cause::SmallMtu));
     assert_eq!(found(|_| Conditions::new(3.0, 20.0)), second(Cause::SlowLink));
     assert_eq!(found(|_| Conditions::new(0.5, 20.0)), second(Cause::WorthlessLink));
-    assert_eq!(found(|_| Conditions::new(15.0, 300.0)), second(Cause::LateLink));
+}
+
+#[test]
+fn what_the_search_for_a_long_links_rate_loses_is_not_the_links_fault() {
+    let late = (Cause::LateLink, vec!["peer2".to_owned()]);
+    for step_ms in [1_000, 2_000, 3_000, 5_000] {
+        for delay_ms in [150.0, 300.0] {
+            let options = Options { step_ms, ..Options::default() };
+            assert_eq!(found_in(&options, |_| Conditions::new(15.0, delay_ms)), late, "{step_ms} {delay_ms}");
+        }
+    }
 }
 
 #[test]

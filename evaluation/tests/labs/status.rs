@@ -147,7 +147,8 @@ fn a_browser_shows_all_of_it_on_every_screen_and_without_scripts() {
     let url = format!("http://{PAGE}/");
     browser.open(&url).unwrap();
     let texts = |selector: &str| {
-        let script = format!("return [...document.querySelectorAll('{selector}')].map(e => e.innerText)");
+        let all = format!("[...document.querySelectorAll('{selector}')]");
+        let script = format!("return {all}.map(e => e.innerText.replaceAll('\\u00a0', ' '))");
         serde_json::from_value::<Vec<String>>(browser.run(&script).unwrap()).unwrap()
     };
     // All and two links, each with two directions, each of these with a line and what is below it.

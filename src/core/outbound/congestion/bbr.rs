@@ -388,6 +388,10 @@ impl Controller for Bbr {
         self.phase == Phase::Startup
     }
 
+    fn overfills(&self) -> bool {
+        self.is_searching() || self.phase == Phase::Up
+    }
+
     fn set_careful(&mut self, careful: bool) {
         self.careful = careful;
     }

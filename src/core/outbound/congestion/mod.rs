@@ -104,6 +104,12 @@ pub trait Controller: Send {
     /// The path's rate is still being found out: a queue before it is no sign that it is full.
     fn is_searching(&self) -> bool;
 
+    /// More is sent than the path has carried so far, to see whether it carries more: what is lost then, or within a
+    /// round trip, was too much for a queue.
+    fn overfills(&self) -> bool {
+        self.is_searching()
+    }
+
     /// Conversations flow over earlier links meanwhile: what waits in a queue of this one holds them up.
     fn set_careful(&mut self, _careful: bool) {}
 

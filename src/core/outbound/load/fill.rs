@@ -16,6 +16,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_millis(400);
 /// … but no longer than this.
 const MAX_IDLE: Duration = Duration::from_secs(2);
+/// Each step goes on until a link's queue was not overfilled by congestion control for this part of it.
+const STEADY_SHARE: u32 = 4;
 /// Time between two samples of the round-trip time that are kept: 3,000 in the longest step.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 /// A link is overfilled at so many times what it carries, so that its queue grows by half of the time …
@@ -57,6 +59,11 @@ enum Phase {
 struct Track {
     link: LinkId,
     idle: Option<Duration>,
+    /// When congestion control had found out what the path carries, and what of that was lost was known: it
+    /// overfills queues to see how much they take.
+    steady_since: Option<Instant>,
+    /// For how long that was so, in all.
+    steady: Duration,
     marks: Vec<Mark>,
     rtts: Vec<(Instant, Duration)>,
     /// Longest round-trip time since it was overfilled, and losses before.
@@ -105,6 +112,8 @@ impl Fill {
             tracks.push(Track {
                 link: id,
                 idle: None,
+                steady_since: None,
+                steady: Duration::ZERO,
                 marks: Vec::new(),
                 rtts: Vec::new(),
                 longest: Duration::ZERO,
@@ -191,7 +200,7 @@ impl Fill {
                     link.sender.on_app_limited(now);
                     link.ask();
                 }
-                Phase::Load { .. } => track.marks.push(Mark::of(now, link)),
+                Phase::Load { .. } => track.look(now, link),
                 Phase::Push | Phase::Drain | Phase::Done => {}
             }
         }
@@ -232,13 +241,14 @@ impl Fill {
         }
     }
 
-    /// The links were full for long enough, unless their rate still grows: then once more as long.
+    /// The links were full for long enough, unless their rate still grows or was found out only now: then once more as
+    /// long.
     fn end_load(&mut self, now: Instant, since: Instant, links: &mut [Option<Box<Link>>; MAX_LINKS]) {
         let mut grows = false;
         for track in &mut self.tracks {
             let Some(link) = links[track.link.index()].as_deref() else { continue };
             track.outcome.growing = link.sender.controller().is_searching();
-            grows |= track.outcome.growing;
+            grows |= track.outcome.growing || track.steady < self.time / STEADY_SHARE;
         }
         if grows && self.budget > self.kept_back && now.since(since) < self.time * 2 {
             self.until = since + self.time * 2;
@@ -294,6 +304,23 @@ impl Fill {
 }
 
 impl Track {
+    /// Takes note of what has arrived by now, and of what was lost of it though the link was just full.
+    fn look(&mut self, now: Instant, link: &Link) {
+        let mark = Mark::of(now, link);
+        let known_after = self.idle.unwrap_or(link.sender.rtt().smoothed()) * 2;
+        if link.sender.controller().overfills() {
+            self.steady_since = None;
+        } else if now >= *self.steady_since.get_or_insert(now + known_after)
+            && let Some(before) = self.marks.last()
+        {
+            let lost = mark.lost.saturating_sub(before.lost) as u32;
+            self.steady += now.since(before.at);
+            self.outcome.lost += lost;
+            self.outcome.sent += (mark.acked - before.acked) as u32 + lost;
+        }
+        self.marks.push(mark);
+    }
+
     /// Works out what the second half of the time brought.
     fn conclude(&mut self) {
         self.outcome.idle = self.idle;
@@ -302,8 +329,6 @@ impl Track {
         let Some(middle) = self.marks.iter().find(|mark| mark.at >= half) else { return };
         let bytes = last.delivered.saturating_sub(middle.delivered);
         self.outcome.rate = Rate::of(bytes, last.at.since(middle.at)).unwrap_or_default();
-        self.outcome.lost = last.lost.saturating_sub(middle.lost) as u32;
-        self.outcome.sent = (last.acked - middle.acked) as u32 + self.outcome.lost;
         let mut rtts: Vec<Duration> =
             self.rtts.iter().filter(|(at, _)| *at >= half).map(|(_, rtt)| *rtt).collect();
         rtts.sort_unstable();
