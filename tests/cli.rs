@@ -61,6 +61,18 @@ fn check_prints_every_error() {
 }
 
 #[test]
+fn mistyped_commands_are_told_from_interfaces() {
+    for (args, line) in [
+        (["shwo", "nc0"], "there is no command shwo: try netcombiner show"),
+        (["frobnicate", "nc0"], "there is no command frobnicate: try netcombiner --help"),
+        (["nc0", "show"], "the command comes first: netcombiner show nc0"),
+    ] {
+        let expected = (2, String::new(), format!("netcombiner: {line}\n"));
+        assert_eq!(outcome(&mut netcombiner(&args)), expected);
+    }
+}
+
+#[test]
 fn senseless_arguments_exit_with_2() {
     let cases: [&[&str]; 5] =
         [&[], &["a name"], &["sixteen-letters-"], &["nc0", "--frobnicate"], &["nc0", "--log-level", "loud"]];

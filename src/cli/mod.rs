@@ -18,9 +18,10 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use crate::config::{Config, Errors, Warning};
+use crate::config::{Config, Errors, Warning, nearest};
 use args::{Args, Command};
 use ask::Form;
 use events::Wanted;
@@ -30,11 +31,15 @@ pub use up::{CONFIG_DIR, Up, UpResult};
 
 /// Does what `args`, the program's name included, ask for; `up` runs a portal until it ends.
 pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> ExitCode {
-    let args = match Args::try_parse_from(args) {
+    let words: Vec<OsString> = args.into_iter().collect();
+    let args = match Args::try_parse_from(&words) {
         Ok(args) => args,
         Err(error) => {
-            // Nothing is left to be done if standard error is closed.
-            let _ = error.print();
+            match no_command(&error, &words[1..]) {
+                Some(line) => say(&line),
+                // Nothing is left to be done if standard error is closed.
+                None => drop(error.print()),
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -68,6 +73,24 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is wrong with words of which the first was taken for an interface, though more follow.
+fn no_command(error: &clap::Error, words: &[OsString]) -> Option<String> {
+    let [first, second] = [0, 1].map(|at| words.get(at).and_then(|word| word.to_str()));
+    let (first, second) = first.zip(second).filter(|_| error.kind() == ErrorKind::ArgumentConflict)?;
+    if definition().find_subcommand(second).is_some() {
+        return Some(format!("the command comes first: netcombiner {second} {first}"));
+    }
+    let meant = nearest_command(first).unwrap_or("--help".to_owned());
+    Some(format!("there is no command {first}: try netcombiner {meant}"))
+}
+
+/// The command that `word` is most likely a slip of.
+fn nearest_command(word: &str) -> Option<String> {
+    let definition = definition();
+    let names: Vec<&str> = definition.get_subcommands().map(clap::Command::get_name).collect();
+    nearest(word, &names).map(str::to_owned)
 }
 
 /// What may be written on the command line, for manual pages and completions.

@@ -57,8 +57,12 @@ pub(super) fn run(args: UpArgs, up: fn(Up) -> UpResult) -> Result<(), Failure> {
         None => Path::new(CONFIG_DIR).join(interface.as_str()),
     };
     if !path.exists() {
+        let remedy = match super::nearest_command(interface.as_str()) {
+            Some(command) => format!("did you mean the command {command}?"),
+            None => "write it, or name another with --config".to_owned(),
+        };
         return Err(Failure::new(format!(
-            "{interface}: there is no configuration {}; write it, or name another with --config",
+            "{interface}: there is no configuration {}; {remedy}",
             path.display()
         )));
     }

@@ -38,6 +38,7 @@ pub use host::KEYS as HOST_KEYS;
 pub use key::Key;
 pub use peer::KEYS as PEER_KEYS;
 pub use status::{Password, Status};
+pub use suggest::nearest;
 pub use value::{
     Cidr, CongestionControl, InterfaceName, Method, MetricMode, Mtu, Network, Protection, QuotaAction,
     Redundancy, Table,

@@ -6,7 +6,7 @@
 const MAX_EDITS: usize = 2;
 
 /// The one of `known` that `given` is most likely a slip of, if any is close.
-pub(super) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|name| (edits(given, name), *name))

@@ -13,8 +13,12 @@ const UDP: u8 = 17;
 const DCCP: u8 = 33;
 const ESP: u8 = 50;
 const SCTP: u8 = 132;
-/// QUIC has no protocol number; its servers answer at these UDP ports.
-const QUIC_PORTS: [u16; 2] = [443, 8443];
+/// IPv4, IPv6, GRE and L2TP within IP: what they carry is TCP for the most part.
+const TUNNELS: [u8; 4] = [4, 41, 47, 115];
+/// UDP ports where QUIC answers most often, and OpenVPN, L2TP and IPsec behind NAT (RFC 3948).
+const ORDERED_PORTS: [u16; 5] = [443, 8443, 1194, 1701, 4500];
+/// Versions of QUIC with an invariant beginning: 1 (RFC 9000), 2 (RFC 9369).
+const QUIC_VERSIONS: [u32; 2] = [1, 0x6b33_43cf];
 
 /// Differentiated services of telephony and signalling: EF, VOICE-ADMIT, CS5 (RFC 4594 §4, RFC 5865).
 const REALTIME_CLASSES: [u8; 3] = [46, 44, 40];
@@ -24,7 +28,7 @@ const REALTIME_CLASSES: [u8; 3] = [46, 44, 40];
 pub struct Glance {
     /// Bucket of the conversation, 1 to 4095.
     pub bucket: u16,
-    /// True if the conversation suffers from reordering: TCP, QUIC, ESP.
+    /// True if the conversation suffers from reordering: TCP, QUIC, tunnels.
     pub ordered: bool,
     /// True for what people talk and play with: plain UDP, or marked as such. Its order is no matter, its delay is.
     pub realtime: bool,
@@ -33,18 +37,43 @@ pub struct Glance {
 /// Sorts packets into buckets by a keyed hash of addresses, protocol and ports.
 pub struct Classifier {
     keys: (u64, u64),
+    /// Another part of the hash, of the last conversation in each bucket that began as QUIC. Only that beginning can be
+    /// told from other UDP, at whatever port.
+    quic: Box<[u32]>,
 }
 
 impl Classifier {
     /// `seed` is secret and random, so that nobody outside can make conversations collide.
     pub fn new(seed: [u8; 16]) -> Self {
         let seed = u128::from_be_bytes(seed);
-        Self { keys: ((seed >> 64) as u64, seed as u64) }
+        Self { keys: ((seed >> 64) as u64, seed as u64), quic: vec![0; BUCKETS.into()].into() }
     }
 
     /// Looks at a packet; `None` if it is neither IPv4 nor IPv6.
-    pub fn glance(&self, packet: &[u8]) -> Option<Glance> {
+    pub fn glance(&mut self, packet: &[u8]) -> Option<Glance> {
         let parsed = Parsed::read(packet)?;
+        let hash = self.hash(&parsed);
+        let bucket = 1 + (hash % u64::from(BUCKETS - 1)) as u16;
+        let ordered = match parsed.protocol {
+            TCP => !parsed.pure_ack,
+            UDP => {
+                let quic = &mut self.quic[usize::from(bucket)];
+                let tag = (hash >> 32) as u32;
+                if begins_quic(parsed.datagram) {
+                    *quic = tag;
+                }
+                let at = |port| ORDERED_PORTS.contains(&port);
+                *quic == tag
+                    || parsed.ports.is_some_and(|(from, to)| at(from) || at(to))
+                    || is_wireguard(parsed.datagram)
+            }
+            protocol => protocol == ESP || protocol == SCTP || TUNNELS.contains(&protocol),
+        };
+        let realtime = !ordered && (parsed.protocol == UDP || REALTIME_CLASSES.contains(&parsed.class));
+        Some(Glance { bucket, ordered, realtime })
+    }
+
+    fn hash(&self, parsed: &Parsed) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.keys.0, self.keys.1);
         for address in [parsed.source, parsed.destination] {
             match address {
@@ -56,21 +85,24 @@ impl Classifier {
         let (from, to) = parsed.ports.unwrap_or((0, 0));
         hasher.write_u16(from);
         hasher.write_u16(to);
-        let bucket = 1 + (hasher.finish() % u64::from(BUCKETS - 1)) as u16;
-        let quic = |ports: (u16, u16)| QUIC_PORTS.contains(&ports.0) || QUIC_PORTS.contains(&ports.1);
-        let ordered = match parsed.protocol {
-            TCP => !parsed.pure_ack,
-            ESP | SCTP => true,
-            UDP => parsed.ports.is_some_and(quic),
-            _ => false,
-        };
-        let realtime = !ordered && (parsed.protocol == UDP || REALTIME_CLASSES.contains(&parsed.class));
-        Some(Glance { bucket, ordered, realtime })
+        hasher.finish()
     }
 }
 
+/// A long header of QUIC (RFC 9000 §17.2): its form and fixed bits, a version, and a connection ID of 20 bytes at most.
+fn begins_quic(datagram: &[u8]) -> bool {
+    datagram.first_chunk().is_some_and(|&[first, a, b, c, d, id_len]| {
+        first >> 6 == 0b11 && QUIC_VERSIONS.contains(&u32::from_be_bytes([a, b, c, d])) && id_len <= 20
+    })
+}
+
+/// Data of WireGuard: type 4, three zeros, receiver, counter, and what is padded and sealed to multiples of 16.
+fn is_wireguard(datagram: &[u8]) -> bool {
+    datagram.starts_with(&[4, 0, 0, 0]) && datagram.len() >= 32 && datagram.len() % 16 == 0
+}
+
 /// The fields that name a conversation.
-struct Parsed {
+struct Parsed<'a> {
     source: IpAddr,
     destination: IpAddr,
     protocol: u8,
@@ -79,10 +111,12 @@ struct Parsed {
     ports: Option<(u16, u16)>,
     /// TCP without data, SYN, FIN or RST: what it says is said again by the next, so its order is no matter.
     pure_ack: bool,
+    /// What a UDP header is followed by, if that is known.
+    datagram: &'a [u8],
 }
 
-impl Parsed {
-    fn read(packet: &[u8]) -> Option<Self> {
+impl<'a> Parsed<'a> {
+    fn read(packet: &'a [u8]) -> Option<Self> {
         match packet.first()? >> 4 {
             4 => Self::read_v4(packet),
             6 => Self::read_v6(packet),
@@ -90,7 +124,7 @@ impl Parsed {
         }
     }
 
-    fn read_v4(packet: &[u8]) -> Option<Self> {
+    fn read_v4(packet: &'a [u8]) -> Option<Self> {
         let header: &[u8; 20] = packet.first_chunk()?;
         let header_len = usize::from(header[0] & 0xf) * 4;
         if header_len < 20 || header_len > packet.len() {
@@ -102,12 +136,19 @@ impl Parsed {
         let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
         let ports = if fragment { None } else { ports(protocol, &packet[header_len..]) };
         let total = usize::from(u16::from_be_bytes([header[2], header[3]])).min(packet.len());
-        let pure_ack = !fragment && protocol == TCP && is_pure_ack(packet.get(header_len..total)?);
-        let class = header[1] >> 2;
-        Some(Self { source: address(12)?, destination: address(16)?, protocol, class, ports, pure_ack })
+        let transport = packet.get(header_len..total)?;
+        Some(Self {
+            source: address(12)?,
+            destination: address(16)?,
+            protocol,
+            class: header[1] >> 2,
+            ports,
+            pure_ack: !fragment && protocol == TCP && is_pure_ack(transport),
+            datagram: if fragment { &[] } else { datagram(protocol, transport) },
+        })
     }
 
-    fn read_v6(packet: &[u8]) -> Option<Self> {
+    fn read_v6(packet: &'a [u8]) -> Option<Self> {
         let header: &[u8; 40] = packet.first_chunk()?;
         let address = |at: usize| <[u8; 16]>::try_from(&header[at..at + 16]).map(IpAddr::from).ok();
         // Extension headers are rare; what has them is sorted by addresses and the first of them.
@@ -119,6 +160,7 @@ impl Parsed {
             class: (header[0] << 2 | header[1] >> 6) & 0x3f,
             ports: ports(protocol, &packet[40..]),
             pure_ack: protocol == TCP && is_pure_ack(&packet[40..]),
+            datagram: datagram(protocol, &packet[40..]),
         })
     }
 }
@@ -129,6 +171,10 @@ fn is_pure_ack(segment: &[u8]) -> bool {
         let header_len = usize::from(bytes[0] >> 4) * 4;
         bytes[1] & FIN_SYN_RST == 0 && segment.len() <= header_len
     })
+}
+
+fn datagram(protocol: u8, transport: &[u8]) -> &[u8] {
+    transport.get(8..).filter(|_| protocol == UDP).unwrap_or_default()
 }
 
 fn ports(protocol: u8, transport: &[u8]) -> Option<(u16, u16)> {
@@ -177,12 +223,49 @@ mod tests {
     }
 
     #[test]
-    fn order_matters_to_tcp_quic_and_esp_only() {
+    fn order_matters_to_tcp_quic_and_tunnels_only() {
         assert!(glance(&v4(TCP, 0, [1, 2])).ordered);
         assert!(glance(&v4(ESP, 0, [1, 2])).ordered);
         assert!(glance(&v4(UDP, 0, [1, 443])).ordered);
         assert!(!glance(&v4(UDP, 0, [1, 5060])).ordered);
         assert!(!glance(&v4(1, 0, [1, 443])).ordered);
+        assert!(glance(&v4(47, 0, [1, 2])).ordered);
+        assert!(glance(&v4(UDP, 0, [4500, 4500])).ordered);
+    }
+
+    fn udp(ports: [u16; 2], data: &[u8]) -> Vec<u8> {
+        let mut packet = v4(UDP, 0, ports);
+        packet.truncate(28);
+        packet.extend_from_slice(data);
+        packet[3] = packet.len() as u8;
+        packet
+    }
+
+    #[test]
+    fn what_began_as_quic_is_quic_at_any_port() {
+        let mut classifier = classifier();
+        let mut ordered = |ports, data: &[u8]| classifier.glance(&udp(ports, data)).expect("IPv4").ordered;
+        let short = [0x41; 40];
+        assert!(!ordered([5000, 4433], &short), "nobody has seen its beginning");
+        for version in [[0, 0, 0, 1], [0x6b, 0x33, 0x43, 0xcf]] {
+            let ports = [5000, u16::from(version[0])];
+            assert!(!ordered(ports, &short));
+            assert!(ordered(ports, &[&[0xc3][..], &version, &[8; 60]].concat()));
+            assert!(ordered(ports, &short) && ordered(ports, &short));
+        }
+        assert!(!ordered([5000, 4433], &short), "another one");
+        for other in [[0x80, 0, 0, 0, 1, 8], [0xc3, 0, 0, 0, 9, 8], [0xc3, 0, 0, 0, 1, 21]] {
+            assert!(!ordered([5000, 4434], &[&other[..], &[0; 40]].concat()), "{other:x?}");
+        }
+    }
+
+    #[test]
+    fn data_of_wireguard_is_ordered_and_its_handshake_is_not() {
+        let message = |kind: u8, len: usize| {
+            glance(&udp([51820, 51820], &[&[kind, 0, 0, 0], &*vec![7; len - 4]].concat()))
+        };
+        assert!(message(4, 32).ordered && message(4, 96).ordered);
+        assert!(!message(1, 148).ordered && !message(4, 40).ordered);
     }
 
     #[test]

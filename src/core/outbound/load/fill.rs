@@ -316,7 +316,7 @@ impl Track {
             let lost = mark.lost.saturating_sub(before.lost) as u32;
             self.steady += now.since(before.at);
             self.outcome.lost += lost;
-            self.outcome.sent += (mark.acked - before.acked) as u32 + lost;
+            self.outcome.sent += mark.acked.saturating_sub(before.acked) as u32 + lost;
         }
         self.marks.push(mark);
     }
