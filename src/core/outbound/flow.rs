@@ -89,11 +89,15 @@ impl Classifier {
     }
 }
 
-/// A long header of QUIC (RFC 9000 §17.2): its form and fixed bits, a version, and a connection ID of 20 bytes at most.
+/// A long header of QUIC (RFC 9000 §17.2): its form, a version, and two connection IDs of 20 bytes at most. The fixed
+/// bit may be any (RFC 9287).
 fn begins_quic(datagram: &[u8]) -> bool {
-    datagram.first_chunk().is_some_and(|&[first, a, b, c, d, id_len]| {
-        first >> 6 == 0b11 && QUIC_VERSIONS.contains(&u32::from_be_bytes([a, b, c, d])) && id_len <= 20
-    })
+    let Some(&[first, a, b, c, d, id_len]) = datagram.first_chunk() else { return false };
+    let other_id_len = datagram.get(6 + usize::from(id_len));
+    first >> 7 == 1
+        && QUIC_VERSIONS.contains(&u32::from_be_bytes([a, b, c, d]))
+        && id_len <= 20
+        && other_id_len.is_some_and(|len| *len <= 20)
 }
 
 /// Data of WireGuard: type 4, three zeros, receiver, counter, and what is padded and sealed to multiples of 16.
@@ -254,9 +258,10 @@ mod tests {
             assert!(ordered(ports, &short) && ordered(ports, &short));
         }
         assert!(!ordered([5000, 4433], &short), "another one");
-        for other in [[0x80, 0, 0, 0, 1, 8], [0xc3, 0, 0, 0, 9, 8], [0xc3, 0, 0, 0, 1, 21]] {
-            assert!(!ordered([5000, 4434], &[&other[..], &[0; 40]].concat()), "{other:x?}");
+        for other in [[0x43, 0, 0, 0, 1, 8], [0xc3, 0, 0, 0, 9, 8], [0xc3, 0, 0, 0, 1, 21]] {
+            assert!(!ordered([5000, 4434], &[&other[..], &[8; 40]].concat()), "{other:x?}");
         }
+        assert!(ordered([5000, 4434], &[&[0x83, 0, 0, 0, 1, 8][..], &[8; 40]].concat()), "greased");
     }
 
     #[test]
