@@ -7,11 +7,11 @@
 use netcombiner::core::outbound::congestion::Algorithm;
 use netcombiner::sim::End::{Local, Remote};
 use netcombiner::sim::Setup;
-use netcombiner::sim::scenario::Bound::{AtLeast, AtMost, Exactly};
+use netcombiner::sim::scenario::Bound::{self, AtLeast, AtMost, Exactly};
 use netcombiner::sim::scenario::Measure::*;
 use netcombiner::sim::scenario::Step::*;
 use netcombiner::sim::scenario::{ms, play, s};
-use netcombiner::sim::traffic::Load;
+use netcombiner::sim::traffic::{FULL, Load};
 use netcombiner::sim::wire::{Conditions, Loss};
 
 use crate::{BULK, CUBIC};
@@ -53,6 +53,19 @@ fn two_equal_links_carry_their_sum() {
 #[test]
 fn two_unequal_links_carry_their_sum() {
     carries_the_sum(2, [Conditions::new(20.0, 10.0), Conditions::new(4.0, 60.0)]);
+}
+
+/// 34 of 40 Mbit/s, more than either link has.
+fn disorder(load: Load, bound: Bound) {
+    let paths = [Conditions::new(20.0, 10.0), Conditions::new(20.0, 35.0).loss(Loss::Random(0.005))];
+    let steps = [Start, Offer(Local, load), Run(s(4)), Mark, Run(s(10)), Check(Reordered(0), bound)];
+    play(Setup::new(3, paths), &steps);
+}
+
+#[test]
+fn quic_is_put_in_order_at_any_port_and_other_udp_is_not() {
+    disorder(Load::Quic { per_second: 3_000.0, size: FULL }, AtMost(0.001));
+    disorder(Load::Rate { per_second: 3_000.0, size: FULL }, AtLeast(0.1));
 }
 
 #[test]

@@ -28,6 +28,13 @@ pub enum Load {
         /// Bytes of each packet.
         size: usize,
     },
+    /// The same of QUIC.
+    Quic {
+        /// Packets a second.
+        per_second: f64,
+        /// Bytes of each packet.
+        size: usize,
+    },
     /// A TCP connection with data in one direction.
     Tcp {
         /// Its congestion control.
@@ -122,7 +129,8 @@ impl Flow {
             }
             _ => None,
         };
-        let due = matches!(load, Load::Rate { .. } | Load::Ping(_) | Load::Voice).then_some(now);
+        let due = matches!(load, Load::Rate { .. } | Load::Quic { .. } | Load::Ping(_) | Load::Voice)
+            .then_some(now);
         Self {
             from,
             load,
@@ -223,6 +231,9 @@ impl Flow {
             let (every, protocol, body, size) = match self.load {
                 Load::Rate { per_second, size } => {
                     (Duration::from_secs_f64(1.0 / per_second), Protocol::Udp, Body::Plain, size)
+                }
+                Load::Quic { per_second, size } => {
+                    (Duration::from_secs_f64(1.0 / per_second), Protocol::Quic, Body::Plain, size)
                 }
                 Load::Ping(every) => {
                     (every, Protocol::Echo, Body::Echo { reply: false, asked: now }, PING_SIZE)

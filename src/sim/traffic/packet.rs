@@ -17,6 +17,9 @@ const ACK: u8 = 0x10;
 const PUSH: u8 = 0x08;
 /// Port of the side that began the first conversation.
 const FIRST_PORT: u16 = 40_000;
+/// Ports of the other side, that of QUIC one of many.
+const PORT: u16 = 5_001;
+const QUIC_PORT: u16 = 4_433;
 /// Window of an acknowledgement whose first range is a segment that came a second time.
 const DUPLICATE: u16 = 0xfffe;
 
@@ -29,21 +32,32 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// QUIC: only its first packet has a long header (RFC 9000 §17.2).
+    Quic,
 }
 
 impl Protocol {
     fn number(self, v6: bool) -> u8 {
         match self {
             Self::Tcp => 6,
-            Self::Udp => 17,
+            Self::Udp | Self::Quic => 17,
             Self::Echo if v6 => 58,
             Self::Echo => 1,
         }
     }
 
     fn header_len(self) -> usize {
-        // TCP with timestamps, as hosts send it.
-        if self == Self::Tcp { TCP_LEN } else { 8 }
+        match self {
+            // With timestamps, as hosts send it.
+            Self::Tcp => TCP_LEN,
+            Self::Udp | Self::Echo => 8,
+            Self::Quic => 16,
+        }
+    }
+
+    /// Port of the side that did not begin.
+    fn port(self) -> u16 {
+        if self == Self::Quic { QUIC_PORT } else { PORT }
     }
 }
 
@@ -208,6 +222,9 @@ impl Inner {
         let ip = ip_len(v6);
         let protocol = match *bytes.get(if v6 { 6 } else { 9 })? {
             6 => Protocol::Tcp,
+            17 if bytes.get(ip..ip + 4)?.chunks(2).any(|port| port == QUIC_PORT.to_be_bytes()) => {
+                Protocol::Quic
+            }
             17 => Protocol::Udp,
             1 | 58 => Protocol::Echo,
             _ => return None,
@@ -263,7 +280,7 @@ impl Inner {
     }
 
     fn write_transport(&self, transport: &mut [u8], len: usize) {
-        let (ours, theirs) = (FIRST_PORT.wrapping_add(self.flow), 5_001);
+        let (ours, theirs) = (FIRST_PORT.wrapping_add(self.flow), self.protocol.port());
         let (from, to) = if self.back { (theirs, ours) } else { (ours, theirs) };
         match self.protocol {
             Protocol::Echo => {
@@ -276,10 +293,15 @@ impl Inner {
                 transport[4..6].copy_from_slice(&ours.to_be_bytes());
                 transport[6..8].copy_from_slice(&(self.number as u16).to_be_bytes());
             }
-            Protocol::Udp => {
+            Protocol::Udp | Protocol::Quic => {
                 transport[..2].copy_from_slice(&from.to_be_bytes());
                 transport[2..4].copy_from_slice(&to.to_be_bytes());
                 transport[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+                if self.protocol == Protocol::Quic {
+                    // Version 1, and connection IDs of no bytes; later a short header, which says nothing.
+                    let header = if self.number == 0 { [0xc3, 0, 0, 0, 1, 0, 0, 0] } else { [0x41; 8] };
+                    transport[8..16].copy_from_slice(&header);
+                }
             }
             Protocol::Tcp => {
                 transport[..2].copy_from_slice(&from.to_be_bytes());
@@ -332,12 +354,12 @@ impl Inner {
         let at = ip_len(self.v6)
             + match self.protocol {
                 Protocol::Echo => 2,
-                Protocol::Udp => 6,
+                Protocol::Udp | Protocol::Quic => 6,
                 Protocol::Tcp => 16,
             };
         let checksum = match (checksum_of(bytes, self.v6, self.protocol), self.protocol) {
             // RFC 768: zero means that there is none.
-            (0, Protocol::Udp) => 0xffff,
+            (0, Protocol::Udp | Protocol::Quic) => 0xffff,
             (checksum, _) => checksum,
         };
         bytes[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
@@ -416,6 +438,7 @@ mod tests {
         let (protocol, body) = match protocol {
             0 => (Protocol::Echo, Body::Echo { reply: true, asked: Instant::from_nanos(number) }),
             1 => (Protocol::Udp, Body::Plain),
+            4 => (Protocol::Quic, Body::Plain),
             2 => (Protocol::Tcp, Body::Segment(number as u32)),
             _ => {
                 let duplicate = Some(3).filter(|_| number.is_multiple_of(3));
@@ -437,7 +460,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(v6: bool, protocol in 0u8..4, size in 200usize..1500, number in 0u64..1 << 40) {
+        fn what_is_written_is_read(v6: bool, protocol in 0u8..5, size in 200usize..1500, number in 0u64..1 << 40) {
             let inner = inner(v6, protocol, size, number);
             prop_assert_eq!(Inner::read(&inner.to_bytes()), Some(inner));
         }
