@@ -102,7 +102,7 @@ fn begins_quic(datagram: &[u8]) -> bool {
 
 /// Data of WireGuard: type 4, three zeros, receiver, counter, and what is padded and sealed to multiples of 16.
 fn is_wireguard(datagram: &[u8]) -> bool {
-    datagram.starts_with(&[4, 0, 0, 0]) && datagram.len() >= 32 && datagram.len() % 16 == 0
+    datagram.starts_with(&[4, 0, 0, 0]) && datagram.len() >= 32 && datagram.len().is_multiple_of(16)
 }
 
 /// The fields that name a conversation.
