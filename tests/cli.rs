@@ -70,6 +70,15 @@ fn mistyped_commands_are_told_from_interfaces() {
         let expected = (2, String::new(), format!("netcombiner: {line}\n"));
         assert_eq!(outcome(&mut netcombiner(&args)), expected);
     }
+    let contradictions: [&[&str]; 3] = [
+        &["show", "nc0", "--json", "--details"],
+        &["setup", "local", "nc0", "LINE", "--route-all", "--route", "10.0.0.0/8"],
+        &["--foreground", "show", "nc0"],
+    ];
+    for args in contradictions {
+        let (code, _, stderr) = outcome(&mut netcombiner(args));
+        assert!(code == 2 && stderr.contains("cannot be used with"), "{args:?}: {stderr}");
+    }
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
     let args = match Args::try_parse_from(&words) {
         Ok(args) => args,
         Err(error) => {
-            match no_command(&error, &words[1..]) {
+            match no_command(&error, &words) {
                 Some(line) => say(&line),
                 // Nothing is left to be done if standard error is closed.
                 None => drop(error.print()),
@@ -77,9 +77,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>, up: fn(Up) -> UpResult) -> 
 
 /// What is wrong with words of which the first was taken for an interface, though more follow.
 fn no_command(error: &clap::Error, words: &[OsString]) -> Option<String> {
-    let [first, second] = [0, 1].map(|at| words.get(at).and_then(|word| word.to_str()));
+    let [first, second] = [1, 2].map(|at| words.get(at).and_then(|word| word.to_str()));
     let (first, second) = first.zip(second).filter(|_| error.kind() == ErrorKind::ArgumentConflict)?;
-    if definition().find_subcommand(second).is_some() {
+    let definition = definition();
+    let is_command = |word| definition.find_subcommand(word).is_some();
+    if is_command(first) || first.starts_with('-') {
+        // It is options that contradict each other.
+        return None;
+    }
+    if is_command(second) {
         return Some(format!("the command comes first: netcombiner {second} {first}"));
     }
     let meant = nearest_command(first).unwrap_or("--help".to_owned());

@@ -57,12 +57,11 @@ pub(super) fn run(args: UpArgs, up: fn(Up) -> UpResult) -> Result<(), Failure> {
         None => Path::new(CONFIG_DIR).join(interface.as_str()),
     };
     if !path.exists() {
-        let remedy = match super::nearest_command(interface.as_str()) {
-            Some(command) => format!("did you mean the command {command}?"),
-            None => "write it, or name another with --config".to_owned(),
-        };
+        let command = super::nearest_command(interface.as_str());
+        let meant =
+            command.map_or(String::new(), |command| format!("; or did you mean the command {command}?"));
         return Err(Failure::new(format!(
-            "{interface}: there is no configuration {}; {remedy}",
+            "{interface}: there is no configuration {}; write it, or name another with --config{meant}",
             path.display()
         )));
     }
