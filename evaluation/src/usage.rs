@@ -21,6 +21,19 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks / ticks_per_second()?)
 }
 
+/// The same for the threads that live, to the nanosecond: the kernel's ticks of 10 ms tell nothing of a process that
+/// sleeps (Documentation/scheduler/sched-stats.rst).
+pub fn exact_cpu_seconds(pid: u32) -> Result<f64> {
+    let mut nanos = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // One that has ended meanwhile is gone.
+        let Ok(stat) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+        let running = stat.split_whitespace().next().and_then(|field| field.parse::<u64>().ok());
+        nanos += running.context("schedstat without a number")?;
+    }
+    Ok(nanos as f64 / 1e9)
+}
+
 /// The resident memory of a process in kB.
 pub fn rss_kb(pid: u32) -> Result<u64> {
     status_kb(pid, "VmRSS:")
@@ -46,7 +59,7 @@ mod tests {
     #[test]
     fn this_process_has_used_something() {
         let pid = std::process::id();
-        assert!(cpu_seconds(pid).unwrap() >= 0.0);
+        assert!(cpu_seconds(pid).unwrap() >= 0.0 && exact_cpu_seconds(pid).unwrap() > 0.0);
         let (now, peak) = (rss_kb(pid).unwrap(), peak_rss_kb(pid).unwrap());
         assert!(now > 0 && peak > 0);
         assert!(rss_kb(u32::MAX).is_err());

@@ -30,8 +30,10 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 const MAX_BACK_OFF: Duration = Duration::from_secs(15);
 /// A link that held for so long begins with the short pause again.
 const HELD: Duration = Duration::from_secs(10);
-/// How often an interface is looked after besides when the system tells of a change.
+/// How often an interface is looked after where the system does not tell of changes, …
 const LOOK: Duration = Duration::from_secs(2);
+/// … and where it does.
+const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 /// Changes of interfaces come in swarms: shortest pause before a link is opened again after one.
 const SETTLE: Duration = Duration::from_millis(20);
 /// How often a name is looked up again while its link is open.
@@ -614,7 +616,8 @@ impl Way {
 
 /// Waits until an interface changed, or may have.
 async fn wait_for_change(changes: &mut Changes) {
-    let _ = timeout(LOOK, interface::changed(changes)).await;
+    let told = changes.has_changed().is_ok();
+    let _ = timeout(if told { LOOK_ANYWAY } else { LOOK }, interface::changed(changes)).await;
 }
 
 /// Waits for what is told of a socket.

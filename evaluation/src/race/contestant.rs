@@ -155,6 +155,11 @@ impl Running {
         self.each(usage::cpu_seconds)
     }
 
+    /// The same to the nanosecond, while no thread ends.
+    pub fn exact_cpu_seconds(&self) -> Result<Option<[f64; 2]>> {
+        self.each(usage::exact_cpu_seconds)
+    }
+
     /// The resident memory of each end in kB.
     pub fn rss_kb(&self) -> Result<Option<[u64; 2]>> {
         self.each(usage::rss_kb)

@@ -145,10 +145,10 @@ fn tcp(track: &Track, running: &Running, seconds: u32, flows: u32, direction: Di
 }
 
 fn idle(running: &Running, seconds: u32) -> Result<Option<Idle>> {
-    let before = running.cpu_seconds()?;
+    let before = running.exact_cpu_seconds()?;
     thread::sleep(Duration::from_secs(seconds.into()));
-    let used =
-        before.zip(running.cpu_seconds()?).map(|(before, after)| [0, 1].map(|end| after[end] - before[end]));
+    let after = running.exact_cpu_seconds()?;
+    let used = before.zip(after).map(|(before, after)| [0, 1].map(|end| after[end] - before[end]));
     Ok(used.filter(|_| seconds > 0).map(|cpu_seconds| Idle { seconds, cpu_seconds }))
 }
 

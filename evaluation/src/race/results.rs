@@ -24,8 +24,8 @@ const ADDED_RTT_MS: f64 = 0.1;
 const MEMORY_MB: f64 = 30.0;
 /// What memory may grow after the first minute of full load, in MB: pages that were lent and came home.
 const GROWTH_MB: f64 = 1.0;
-/// Processor time without traffic in seconds per minute: what the kernel's clock does not show.
-const IDLE_SECONDS: f64 = 0.02;
+/// Processor time without traffic in seconds per minute: one tick of the kernel's clock.
+const IDLE_SECONDS: f64 = 0.01;
 
 /// Everything, as it is written into a file.
 #[derive(Clone, Debug, Serialize)]
