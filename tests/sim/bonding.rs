@@ -161,6 +161,36 @@ fn one_tcp_connection_is_not_held_up_by_uplinks_fifty_times_slower() {
 }
 
 #[test]
+fn the_acknowledgements_of_many_downloads_do_not_stand_in_a_modem() {
+    let link = || [Conditions::new(2.0, 20.0), Conditions::new(100.0, 20.0)];
+    let mut setup = Setup::new(35, []);
+    setup.paths = vec![link(), link()];
+    let mut steps = vec![Start, Offer(Local, Load::Ping(ms(50)))];
+    steps.extend((0..8).map(|_| Offer(Remote, CUBIC)));
+    steps.extend([
+        Run(s(3)),
+        Mark,
+        Run(s(6)),
+        Check(ShareOfSum(Remote), AtLeast(0.88)),
+        // The round trip of 40 ms is idle's.
+        Check(Delay(0, 50.0), AtMost(65.0)),
+        Check(Delay(0, 95.0), AtMost(100.0)),
+    ]);
+    play(setup, &steps);
+}
+
+#[test]
+fn calls_that_are_too_many_for_the_fast_link_take_the_other_too() {
+    let mut steps = vec![Start];
+    steps.extend((0..60).map(|_| Offer(Local, Load::Voice)));
+    steps.extend([Run(s(3)), Mark, Run(s(5))]);
+    for call in [0, 29, 59] {
+        steps.extend([Check(Lost(call), AtMost(0.03)), Check(Delay(call, 95.0), AtMost(110.0))]);
+    }
+    play(Setup::new(36, [Conditions::new(4.0, 10.0), Conditions::new(8.0, 40.0)]), &steps);
+}
+
+#[test]
 fn one_tcp_connection_alone_on_one_link_is_not_slowed_much() {
     play(
         Setup::new(5, [Conditions::new(20.0, 20.0)]),

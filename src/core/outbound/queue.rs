@@ -214,6 +214,11 @@ impl Queue {
         !self.sparse.is_empty()
     }
 
+    /// Bytes of the sparse conversations that wait.
+    pub fn sparse_bytes(&self) -> u64 {
+        self.sparse.iter().map(|id| self.buckets[usize::from(*id)].bytes).sum()
+    }
+
     /// Whether a backlogged conversation waits.
     pub fn has_backlog(&self) -> bool {
         !self.backlogged.is_empty()

@@ -2,7 +2,8 @@
 //!
 //! - A repair that gets lost itself is waited for only once more, so where there are several links it goes over two.
 //! - Repairs and sparse conversations go first, and only over a link that brings them there almost as early
-//!   as the best: their delay is what people feel.
+//!   as the best: their delay is what people feel. Sparse ones that are too many for that follow the pacers, and a later
+//!   link helps as with a backlog.
 //! - Backlogged conversations are pulled greedily by the best link and its equals. A later one, if the other
 //!   portal can bridge its extra delay when it puts conversations back in order, helps as soon as the end of the
 //!   backlog would not arrive earlier without it, and until the backlog is gone (the idea of ECF, Lim et al.,
@@ -32,15 +33,19 @@ const WORTH_WAITING: u64 = 20;
 impl Outbound {
     /// Links that have something to send now, a bit each.
     pub fn ready(&self, now: Instant) -> u16 {
-        let urgent = self.session && (self.queue.has_sparse() || !self.repairs.is_empty());
+        let repairs = self.session && !self.repairs.is_empty();
+        let sparse = self.session && self.queue.has_sparse();
         let backlog = self.session && self.has_backlog();
+        let crowd = sparse && self.is_crowded(now);
         let twins = self.session && !backlog && !self.twins.is_empty();
         self.each().fold(0, |mask, (id, link)| {
             let copy = self.session && self.copies.iter().any(|(target, _)| *target == id);
             let ready = link.has_control()
                 || link.is_open() && self.load.has_mail(id)
                 || copy && link.sender.urgent_credit() > 0
-                || urgent && self.carries_urgent(now, id) && link.sender.urgent_credit() > 0
+                || repairs && self.takes_urgent(now, id)
+                || sparse && self.takes_sparse(now, id)
+                || crowd && self.takes_crowd(id) && link.sender.credit(now) > 0
                 || backlog && self.takes_backlog(now, id) && link.sender.credit(now) > 0
                 || self.session && self.has_own_load(now, id) && link.sender.credit(now) > 0
                 || twins && self.twins.has_for(id) && self.carries_backlog(id) && link.sender.credit(now) > 0;
@@ -65,6 +70,7 @@ impl Outbound {
                 self.pull_urgent(now, id, sealing, train);
             }
             self.pull_copies(now, id, sealing, train);
+            self.pull_crowd(now, id, sealing, train);
             self.pull_backlog(now, id, sealing, train);
             self.pull_own_load(now, id, sealing, train);
             if !self.queue.has_backlog() {
@@ -189,7 +195,9 @@ impl Outbound {
             let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
             if let Some(kept) = self.repairs.pop_front_if(fits) {
                 self.send_again(now, id, sealing, train, kept);
-            } else if let Some(packet) = self.queue.pop_sparse(now, room, longest) {
+            } else if self.hurries(now, id)
+                && let Some(packet) = self.queue.pop_sparse(now, room, longest)
+            {
                 let second = self.second_copy(now, id, &packet);
                 self.copies.extend(second);
                 self.send(now, id, sealing, train, packet);
@@ -209,6 +217,17 @@ impl Outbound {
             };
             self.put_again(now, id, sealing, train, copy, |account| account.copies_sent += 1);
         }
+    }
+
+    /// Sparse conversations that are too many to go ahead of the pacers of the best links.
+    fn pull_crowd(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+        self.fill(now, id, sealing, train, |this, train, room| {
+            if !this.is_crowded(now) || !this.takes_crowd(id) {
+                return false;
+            }
+            let packet = this.queue.pop_sparse(now, room, this.carries(id));
+            packet.map(|packet| this.send(now, id, sealing, train, packet)).is_some()
+        });
     }
 
     fn pull_backlog(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
@@ -377,6 +396,31 @@ impl Outbound {
         let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
         stamp.data_again(train, link, &kept);
         link.sender.on_sent(now, bytes, Some(Kept { repairs: kept.repairs + 1, ..kept }));
+    }
+
+    /// Whether the link takes a repair now.
+    fn takes_urgent(&self, now: Instant, id: LinkId) -> bool {
+        self.carries_urgent(now, id) && self.link(id).is_some_and(|link| link.sender.urgent_credit() > 0)
+    }
+
+    /// Whether a packet of a sparse conversation may go ahead of the link's pacer now.
+    fn takes_sparse(&self, now: Instant, id: LinkId) -> bool {
+        self.hurries(now, id) && self.takes_urgent(now, id)
+    }
+
+    /// Whether not too many of them have gone ahead.
+    fn hurries(&self, now: Instant, id: LinkId) -> bool {
+        self.link(id).is_some_and(|link| now >= link.sender.hurries_from())
+    }
+
+    /// Whether sparse conversations wait because too many have gone ahead.
+    fn is_crowded(&self, now: Instant) -> bool {
+        self.queue.has_sparse() && !self.each().any(|(id, _)| self.takes_sparse(now, id))
+    }
+
+    /// Whether the link, in its turn, takes some of them: they would not arrive earlier over the faster ones alone.
+    fn takes_crowd(&self, id: LinkId) -> bool {
+        self.carries_backlog(id) && self.queue.sparse_bytes() > self.faster_brings(id)
     }
 
     /// Whether the link takes repairs and sparse conversations: it is as good as the best.

@@ -34,6 +34,8 @@ const LOSS_WEIGHT: f64 = 1.0 / 256.0;
 const MAX_TRAIN: u64 = 44;
 /// Transmissions for which room is kept though they are few now.
 const MANY: usize = 4_096;
+/// How far sparse conversations may run ahead of the pacer, beyond a train.
+const HURRIED: Duration = Duration::from_millis(4);
 /// Datagrams beyond the window for what is urgent.
 const URGENT: u64 = 8;
 /// Fewest datagrams in a train: a lone one would cost a system call each.
@@ -248,10 +250,17 @@ impl Sender {
     }
 
     /// Bytes that may leave now although window or pacer say no: repairs and the packets of sparse
-    /// conversations, which are few.
+    /// conversations, which are few. The latter only [while they are](Sender::hurries_from).
     pub fn urgent_credit(&self) -> u64 {
         let window = self.window().map_or(u64::MAX, |window| window + URGENT * self.max_datagram);
         window.saturating_sub(self.in_flight)
+    }
+
+    /// When sparse conversations may go ahead of the pacer again. Together they may be many, such as the
+    /// acknowledgements of downloads that fill a slow uplink; all at once they would be a queue in a modem.
+    pub fn hurries_from(&self) -> Instant {
+        let train = self.pacing_rate().map_or(Duration::ZERO, |rate| rate.duration_of(self.train_bytes()));
+        self.pacer.next() - (train + HURRIED)
     }
 
     /// Most bytes of one train: [`TRAIN_TIME`] of the rate, within [`MIN_TRAIN`] and [`MAX_TRAIN`] datagrams.
