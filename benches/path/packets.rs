@@ -83,7 +83,17 @@ impl SuperPacket {
 
     /// The packets that it is cut into.
     pub fn packets(&self) -> Vec<Vec<u8>> {
+        self.cut(Segments::new(&self.header, &self.bytes).expect("well-formed"))
+    }
+
+    /// The same, with their checksums left to the receiver.
+    pub fn unsummed_packets(&self) -> Vec<Vec<u8>> {
         let mut segments = Segments::new(&self.header, &self.bytes).expect("well-formed");
+        segments.leave_unsummed(&self.bytes);
+        self.cut(segments)
+    }
+
+    fn cut(&self, mut segments: Segments) -> Vec<Vec<u8>> {
         let mut out = vec![0; 2_048];
         std::iter::from_fn(|| segments.next(&self.bytes, &mut out).map(|len| out[..len].to_vec())).collect()
     }

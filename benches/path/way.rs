@@ -15,8 +15,10 @@ const SUITES: [(&str, Suite); 3] =
 
 /// From the interface to the network.
 pub fn out(bench: &mut Bench) {
-    bench.step("out: cut, TCP", || cut(SuperPacket::tcp(1)));
-    bench.step("out: cut, UDP", || cut(SuperPacket::udp(1)));
+    for (name, unsummed) in [("", false), (", unsummed", true)] {
+        bench.step(&format!("out: cut, TCP{name}"), || cut(SuperPacket::tcp(1), unsummed));
+        bench.step(&format!("out: cut, UDP{name}"), || cut(SuperPacket::udp(1), unsummed));
+    }
     bench.step("out: queue, 1 conversation", || rounds(1, 1, Part::Enqueue));
     bench.step("out: queue, 40 conversations", || rounds(40, 1, Part::Enqueue));
     bench.step("out: schedule and copy, 1 link", || rounds(1, 1, Part::Pull));
@@ -37,27 +39,35 @@ pub fn back(bench: &mut Bench) {
     }
     bench.step("in: check, order and hand over, 1 link", || rounds(1, 1, Part::Receive));
     bench.step("in: check, order and hand over, 4 links", || rounds(1, 4, Part::Receive));
-    bench.step("in: merge, TCP", || merge(|| SuperPacket::tcp(1)));
-    bench.step("in: merge, UDP", || merge(|| SuperPacket::udp(1)));
+    for (name, unsummed) in [("", false), (", unsummed", true)] {
+        bench.step(&format!("in: merge, TCP{name}"), || merge(SuperPacket::tcp(1), unsummed));
+        bench.step(&format!("in: merge, UDP{name}"), || merge(SuperPacket::udp(1), unsummed));
+    }
 }
 
-fn cut(packet: SuperPacket) -> impl FnMut(&mut Meter) {
+fn cut(packet: SuperPacket, unsummed: bool) -> impl FnMut(&mut Meter) {
     let mut out = vec![vec![0; 2_048]; TRAIN];
     move |meter| {
         let count = meter.time(|| {
             let mut segments = Segments::new(&packet.header, &packet.bytes).expect("well-formed");
+            if unsummed {
+                segments.leave_unsummed(&packet.bytes);
+            }
             out.iter_mut().map_while(|out| segments.next(&packet.bytes, out)).count()
         });
         meter.count(count);
     }
 }
 
-fn merge(make: impl Fn() -> SuperPacket) -> impl FnMut(&mut Meter) {
-    let (packets, mut coalescer) = (make().packets(), Coalescer::new(true, true));
+fn merge(packet: SuperPacket, unsummed: bool) -> impl FnMut(&mut Meter) {
+    let packets = if unsummed { packet.unsummed_packets() } else { packet.packets() };
+    let mut coalescer = Coalescer::new(true, true);
     move |meter| {
         let count = meter.time(|| {
             let mut count = 0;
-            packets.iter().for_each(|packet| coalescer.push(packet, &mut |merged| count += merged.count));
+            for packet in &packets {
+                coalescer.push(packet, unsummed, &mut |merged| count += merged.count);
+            }
             coalescer.flush(&mut |merged| count += merged.count);
             count
         });

@@ -15,6 +15,8 @@ pub struct Packet {
     pub(super) ordered: bool,
     /// Small, and its delay is what people feel.
     pub(super) realtime: bool,
+    /// See [`Packet::set_unsummed`].
+    pub(super) unsummed: bool,
 }
 
 impl Packet {
@@ -47,6 +49,11 @@ impl Packet {
     /// Sets the length of the packet, at most that of the buffer.
     pub fn set_len(&mut self, len: usize) {
         self.len = len.min(self.bytes.len());
+    }
+
+    /// Says whether its TCP or UDP checksum is the sum of the pseudo header only; it is not, until this is called.
+    pub fn set_unsummed(&mut self, unsummed: bool) {
+        self.unsummed = unsummed;
     }
 }
 
@@ -132,6 +139,7 @@ impl Pool {
             bucket: 0,
             ordered: false,
             realtime: false,
+            unsummed: false,
         })
     }
 
@@ -150,7 +158,7 @@ impl Pool {
     /// Takes a buffer back. It is kept while others are out, or few are free.
     pub fn put(&mut self, mut packet: Packet) {
         let size = packet.bytes.len();
-        packet.len = 0;
+        (packet.len, packet.unsummed) = (0, false);
         self.out -= 1;
         self.bytes_out -= size;
         self.free[usize::from(size > self.sizes[0])].push(packet);

@@ -25,6 +25,7 @@ use super::icmp;
 use super::inbound::{Delivery, Fresh, Inbound};
 use super::load_test::{Options, Progress};
 use super::load_wire::{LoadReport, Request};
+use super::offload::completed;
 use super::outbound::{Event, Heard, LinkConfig, Outbound, Policy, Sealing, SocketId, Train};
 use super::packet::Packet;
 use super::recent::Volume;
@@ -73,6 +74,11 @@ pub struct Arrival<'a> {
 pub trait Interface {
     /// Takes the next packet.
     fn take(&mut self, packet: &[u8]);
+
+    /// Takes a packet whose TCP or UDP checksum is the sum of the pseudo header only.
+    fn take_unsummed(&mut self, packet: &[u8]) {
+        self.take(&completed(packet));
+    }
 
     /// No more come for now: what was held back, to go with others, must go.
     fn flush(&mut self) {}
@@ -208,6 +214,16 @@ impl Portal {
     }
 
     // The interface.
+
+    /// From the next session on the peer may leave it to our interface to sum checksums.
+    pub fn allow_unsummed(&self, allow: bool) {
+        self.session().session.allow_unsummed(allow);
+    }
+
+    /// Whether the peer takes packets whose checksum is not summed.
+    pub fn leaves_unsummed(&self) -> bool {
+        self.ring.load().keys.sending.as_ref().is_some_and(|epoch| epoch.takes_unsummed)
+    }
 
     /// Adds empty buffers to `spare` until it holds `count`. Fewer come while the queue is full.
     pub fn lend(&self, spare: &mut Vec<Packet>, count: usize) {
@@ -457,11 +473,11 @@ impl Portal {
             match delivery {
                 Delivery::Arrived(packet) => {
                     delivered.add(now, packet.len() as u64);
-                    sink.take(packet.whole(scratch));
+                    hand(sink, packet.whole(scratch), packet.unsummed);
                 }
                 Delivery::Held(packet) => {
                     delivered.add(now, packet.len() as u64);
-                    sink.take(packet.bytes());
+                    hand(sink, packet.bytes(), packet.unsummed);
                     held.push(packet);
                 }
             }
@@ -942,6 +958,10 @@ impl SessionRoom {
         self.trouble = Some(trouble.clone());
         news.then_some(Event::Trouble(trouble))
     }
+}
+
+fn hand(sink: Sink<'_>, packet: &[u8], unsummed: bool) {
+    if unsummed { sink.take_unsummed(packet) } else { sink.take(packet) }
 }
 
 /// Adds a datagram to what was heard of its link. Mostly there is one link.

@@ -30,7 +30,7 @@ pub struct Snapshot {
     #[serde(default)]
     pub cipher: Option<String>,
     /// What crosses the interface together with others of its conversation: `tso4`, `tso6` and `uso` from the system,
-    /// `coalesced tcp` and `coalesced udp` to it.
+    /// `coalesced tcp` and `coalesced udp` to it; and `partial checksums` if those of what is cut are left to the peer.
     pub offload: Vec<String>,
     /// The session with the other portal.
     pub session: Session,

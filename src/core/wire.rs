@@ -62,6 +62,9 @@ pub mod flags {
     pub const DEFINES: u8 = 1 << 3;
     /// Where the 2 bits of the context's slot stand.
     pub const SLOT_SHIFT: u32 = 4;
+    /// The packet's TCP or UDP checksum is the sum of the pseudo header only; the rest is for the receiver, or for
+    /// whom it hands the packet to.
+    pub const UNSUMMED: u8 = 1 << 6;
 }
 
 /// What a datagram is.

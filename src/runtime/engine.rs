@@ -323,7 +323,7 @@ impl Engine {
                 self.wait_for_room(&mut spare);
                 continue;
             }
-            match self.tun.read_batch(&mut reader, &mut spare) {
+            match self.tun.read_batch(&mut reader, self.portal.leaves_unsummed(), &mut spare) {
                 Ok(0) => {
                     if let Err(error) = self.wait_readable(self.tun.as_fd()) {
                         return self.notice(Notice::InterfaceGone(error.to_string()));

@@ -103,6 +103,7 @@ impl Runtime {
         let mtu = fixed_mtu(&config).unwrap_or_else(|| portal.mtu());
         let tun = Tun::create(name.as_str(), mtu, buffer_size, config.host.offload)
             .map_err(|error| explain_tun(name, &error))?;
+        portal.allow_unsummed(tun.takes_unsummed());
         let failed = |what: &str, error: &dyn fmt::Display| RuntimeError(format!("cannot {what}: {error}"));
         let index = tun.index().map_err(|error| failed("find the new interface", &error))?;
         let interfaces = Interfaces::new().map_err(|error| failed("open netlink", &error))?;
@@ -259,8 +260,11 @@ impl Runtime {
         if let Some(mtu) = fixed_mtu(&lock(&self.config)) {
             snapshot.mtu = mtu.into();
         }
-        snapshot.offload = self.engine.tun.offloads();
         let tun = &self.engine.tun;
+        snapshot.offload = tun.offloads();
+        if tun.cuts() && self.engine.portal.leaves_unsummed() {
+            snapshot.offload.push("partial checksums".to_owned());
+        }
         for (reason, count) in [("undelivered", tun.undelivered()), ("uncut", tun.malformed())] {
             if count > 0 {
                 snapshot.discards.insert(reason.to_owned(), count);

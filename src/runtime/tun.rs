@@ -12,7 +12,7 @@ use nix::sys::uio::{readv, writev};
 use tun::AbstractDevice;
 
 use super::sys;
-use crate::core::offload::{Coalescer, Cut, MAX_SUPER_PACKET, Merged, Segments, VirtioHeader};
+use crate::core::offload::{Coalescer, Cut, MAX_SUPER_PACKET, Merged, Segments, VirtioHeader, completed};
 use crate::core::packet::Packet;
 use crate::core::portal::Interface;
 
@@ -106,9 +106,19 @@ impl Tun {
         KINDS.iter().filter(|(kind, _)| on & kind != 0).map(|(_, name)| (*name).to_owned()).collect()
     }
 
+    /// Whether packets are cut out of what is read.
+    pub(super) fn cuts(&self) -> bool {
+        self.offloads.load(Ordering::Relaxed) & READ != 0
+    }
+
     /// Longest packet it will ever give.
     pub(super) fn buffer_size(&self) -> usize {
         self.buffer_size
+    }
+
+    /// Whether the system sums the checksums of what is written, if need be.
+    pub(super) fn takes_unsummed(&self) -> bool {
+        self.headed
     }
 
     /// Packets that the system did not take.
@@ -135,11 +145,17 @@ impl Tun {
     }
 
     /// Fills packets from the front of `packets` with what is there; gives how many, without waiting. What of a
-    /// super-packet finds no room comes first the next time.
-    pub(super) fn read_batch(&self, reader: &mut Reader, packets: &mut [Packet]) -> io::Result<usize> {
+    /// super-packet finds no room comes first the next time. `unsummed`: the checksums of what is cut are left to the
+    /// other portal.
+    pub(super) fn read_batch(
+        &self,
+        reader: &mut Reader,
+        unsummed: bool,
+        packets: &mut [Packet],
+    ) -> io::Result<usize> {
         for (i, packet) in packets.iter_mut().enumerate() {
             let read = if self.headed {
-                self.read_segment(reader, packet.buffer())
+                self.read_segment(reader, unsummed, packet)
             } else {
                 self.device.recv(packet.buffer())
             };
@@ -156,12 +172,12 @@ impl Tun {
     }
 
     /// The next packet of the super-packet at hand, or of the next one.
-    fn read_segment(&self, reader: &mut Reader, out: &mut [u8]) -> io::Result<usize> {
+    fn read_segment(&self, reader: &mut Reader, unsummed: bool, packet: &mut Packet) -> io::Result<usize> {
         loop {
-            if let Some(len) = reader.next(out) {
+            if let Some(len) = reader.next(packet) {
                 return Ok(len);
             }
-            match self.read_super_packet(reader) {
+            match self.read_super_packet(reader, unsummed) {
                 Ok(true) => {}
                 Ok(false) => _ = self.malformed.fetch_add(1, Ordering::Relaxed),
                 // The kernel had a packet that its header has no words for, and has dropped it.
@@ -172,14 +188,18 @@ impl Tun {
     }
 
     /// Reads what is to be cut. False if that contradicts itself.
-    fn read_super_packet(&self, reader: &mut Reader) -> io::Result<bool> {
+    fn read_super_packet(&self, reader: &mut Reader, unsummed: bool) -> io::Result<bool> {
         let mut header = [0; VirtioHeader::LEN];
         let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(&mut reader.buffer)];
         let len = readv(self, &mut parts)?;
         let Some(len) = len.checked_sub(VirtioHeader::LEN) else { return Ok(false) };
         let header = VirtioHeader::read(&header);
         reader.len = len;
-        reader.segments = header.and_then(|header| Segments::new(&header, &reader.buffer[..len]).ok());
+        let packet = &reader.buffer[..len];
+        reader.segments = header.and_then(|header| Segments::new(&header, packet).ok());
+        if unsummed && let Some(segments) = &mut reader.segments {
+            segments.leave_unsummed(packet);
+        }
         Ok(reader.segments.is_some())
     }
 
@@ -241,8 +261,10 @@ impl Tun {
 }
 
 impl Reader {
-    fn next(&mut self, out: &mut [u8]) -> Option<usize> {
-        let len = self.segments.as_mut()?.next(&self.buffer[..self.len], out);
+    fn next(&mut self, packet: &mut Packet) -> Option<usize> {
+        let segments = self.segments.as_mut()?;
+        let len = segments.next(&self.buffer[..self.len], packet.buffer());
+        packet.set_unsummed(segments.is_unsummed());
         if len.is_none() {
             self.segments = None;
         }
@@ -250,19 +272,30 @@ impl Reader {
     }
 }
 
-impl Interface for Outlet<'_> {
-    fn take(&mut self, packet: &[u8]) {
+impl Outlet<'_> {
+    fn merge(&mut self, packet: &[u8], unsummed: bool) {
         let tun = self.tun;
-        if !tun.headed {
-            return tun.write(packet);
-        }
         let coalescer = self.coalescer.get_or_insert_with(|| {
             let mut coalescer = tun.coalescer.lock().unwrap_or_else(PoisonError::into_inner);
             let on = tun.offloads.load(Ordering::Relaxed);
             coalescer.set(on & WRITE_TCP != 0, on & WRITE_UDP != 0);
             coalescer
         });
-        coalescer.push(packet, &mut |merged| tun.write_merged(&merged));
+        coalescer.push(packet, unsummed, &mut |merged| tun.write_merged(&merged));
+    }
+}
+
+impl Interface for Outlet<'_> {
+    fn take(&mut self, packet: &[u8]) {
+        if self.tun.headed { self.merge(packet, false) } else { self.tun.write(packet) }
+    }
+
+    fn take_unsummed(&mut self, packet: &[u8]) {
+        if self.tun.headed {
+            return self.merge(packet, true);
+        }
+        // It left when the peer still knew another interface of ours.
+        self.tun.write(&completed(packet));
     }
 
     fn flush(&mut self) {
@@ -399,7 +432,7 @@ mod tests {
             bring_up();
             let before = received();
             let mut coalescer = Coalescer::new(true, true);
-            (0..10).for_each(|number| coalescer.push(&datagram(number), &mut |_| unreachable!()));
+            (0..10).for_each(|number| coalescer.push(&datagram(number), false, &mut |_| unreachable!()));
             coalescer.flush(&mut |merged| {
                 // Headers longer than the packet: the kernel says EINVAL.
                 let header = VirtioHeader { header_len: u16::MAX, ..merged.header };

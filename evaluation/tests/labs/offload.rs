@@ -23,14 +23,17 @@ const ALONE: f64 = 1_500.0;
 const DATAGRAM: usize = 1_100;
 
 /// Two portals joined by a plain veth pair, where one packet seldom comes alone.
-fn start<'a>(lab: &'a Lab, offload: &str) -> Pair<'a> {
+fn start<'a>(lab: &'a Lab, local: &str, remote: &str) -> Pair<'a> {
     let (interface, address) = lab.add_plain_link().unwrap();
-    let options = PairOptions { host_lines: vec![format!("Offload = {offload}")], ..PairOptions::default() };
+    let [options, peer] = [local, remote].map(|offload| PairOptions {
+        host_lines: vec![format!("Offload = {offload}")],
+        ..PairOptions::default()
+    });
     let key = random_key().unwrap();
     let local = local_config(lab, &options, &key)
         .replace("Interface = wan0", &format!("Interface = {interface}"))
         .replace(&lab.remote_address(Family::V4).to_string(), &address.to_string());
-    let mut pair = Pair::start_with(lab, &options, [local, remote_config(&options, &key)]).unwrap();
+    let mut pair = Pair::start_with(lab, &options, [local, remote_config(&peer, &key)]).unwrap();
     pair.wait_connected(Duration::from_secs(10)).unwrap();
     pair.wait_all_up(Duration::from_secs(10)).unwrap();
     pair
@@ -108,9 +111,11 @@ fn everything_passes_intact_together() {
         return;
     }
     let lab = Lab::new(&[LinkSpec::mbit(50.0)]).unwrap();
-    let mut pair = start(&lab, "auto");
+    let mut pair = start(&lab, "auto", "auto");
     let shown = pair.local().unwrap().show().unwrap()["offload"].to_string();
-    assert!(shown.contains("tso4") && shown.contains("coalesced tcp"), "{shown}");
+    for word in ["tso4", "coalesced tcp", "partial checksums"] {
+        assert!(shown.contains(word), "{shown}");
+    }
     streams_pass(&lab);
     for namespace in [lab.local(), lab.remote()] {
         let averages = average_packets(namespace);
@@ -123,12 +128,26 @@ fn everything_passes_intact_together() {
 }
 
 #[test]
+fn everything_passes_intact_to_a_portal_that_takes_it_alone() {
+    if !may_build_labs("offload at one of the interfaces") {
+        return;
+    }
+    let lab = Lab::new(&[LinkSpec::mbit(50.0)]).unwrap();
+    let mut pair = start(&lab, "auto", "off");
+    let shown = pair.local().unwrap().show().unwrap()["offload"].to_string();
+    assert!(shown.contains("tso4") && !shown.contains("partial checksums"), "{shown}");
+    streams_pass(&lab);
+    datagrams_pass(&lab);
+    pair.stop().unwrap();
+}
+
+#[test]
 fn everything_passes_intact_alone() {
     if !may_build_labs("packets one at a time") {
         return;
     }
     let lab = Lab::new(&[LinkSpec::mbit(50.0)]).unwrap();
-    let mut pair = start(&lab, "off");
+    let mut pair = start(&lab, "off", "off");
     let shown = pair.local().unwrap().show_text().unwrap();
     assert!(shown.contains("offload: off"), "{shown}");
     streams_pass(&lab);

@@ -46,6 +46,6 @@ impl Decompressor {
         let (_, context) =
             slot.filter(|(defined, _)| *defined < data_sequence).ok_or(Discard::UnknownContext)?;
         let (head, rest) = context.apply(body, 0).ok_or(Discard::Malformed)?;
-        Ok(Arrived { head, rest })
+        Ok(Arrived { head, rest, unsummed: false })
     }
 }

@@ -89,11 +89,13 @@ impl<const N: usize> Deref for Short<N> {
 pub struct Arrived<'a> {
     head: Short<MAX_HEAD>,
     rest: &'a [u8],
+    /// Its TCP or UDP checksum is the sum of the pseudo header only.
+    pub unsummed: bool,
 }
 
 impl<'a> From<&'a [u8]> for Arrived<'a> {
     fn from(packet: &'a [u8]) -> Self {
-        Self { head: Short::EMPTY, rest: packet }
+        Self { head: Short::EMPTY, rest: packet, unsummed: false }
     }
 }
 

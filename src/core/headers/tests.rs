@@ -241,7 +241,7 @@ proptest! {
                 let mut body = delta.to_vec();
                 body.extend(&other[context.shape.len()..]);
                 let (head, rest) = context.apply(&body, 0).expect("its own delta");
-                prop_assert_eq!(whole(Arrived { head, rest }), other);
+                prop_assert_eq!(whole(Arrived { head, rest, unsummed: false }), other);
             }
         }
     }

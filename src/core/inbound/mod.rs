@@ -148,7 +148,7 @@ impl Inbound {
         out: &mut Vec<Delivery<'a>>,
     ) -> Result<(), Discard> {
         let Fresh { header, body, data_sequence, .. } = *fresh;
-        let packet = if header.flags & flags::COMPRESSED != 0 {
+        let mut packet = if header.flags & flags::COMPRESSED != 0 {
             self.decompressor.restore(header.context(), data_sequence, body)?
         } else {
             Arrived::from(body)
@@ -156,6 +156,7 @@ impl Inbound {
         if packet.len() > self.buffer_size {
             return Err(Discard::Oversized);
         }
+        packet.unsummed = header.flags & flags::UNSUMMED != 0;
         self.resequencer.insert(now, &header, data_sequence, packet, out);
         Ok(())
     }

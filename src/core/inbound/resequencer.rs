@@ -184,6 +184,7 @@ impl Resequencer {
         };
         arrived.write(packet.buffer());
         packet.set_len(arrived.len());
+        packet.unsummed = arrived.unsummed;
         let waiting = Waiting {
             packet,
             arrived: now,

@@ -2,7 +2,7 @@
 
 use super::{
     ACK, Cut, ECE, ESP, FIN, ICMPV6, PSH, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM, UDP_HEADER,
-    VirtioHeader,
+    VirtioHeader, checksum_at,
 };
 use crate::core::checksum::{fold, pseudo, put, sum};
 
@@ -46,6 +46,8 @@ struct Slot {
     shape: Shape,
     /// The sequence number that TCP goes on with.
     sequence: u32,
+    /// The checksum of the first packet is not summed.
+    unsummed: bool,
     /// The checksum of the first packet is right.
     verified: bool,
     /// Nothing may follow.
@@ -86,20 +88,21 @@ impl Coalescer {
         (self.tcp, self.udp) = (tcp, udp);
     }
 
-    /// Takes a packet. What leaves because of that goes to `out`.
-    pub fn push(&mut self, packet: &[u8], out: &mut impl FnMut(Merged<'_>)) {
+    /// Takes a packet. What leaves because of that goes to `out`. The checksum of one that is `unsummed` is the sum of
+    /// the pseudo header only; it leaves like that.
+    pub fn push(&mut self, packet: &[u8], unsummed: bool, out: &mut impl FnMut(Merged<'_>)) {
         match look(packet) {
-            Look::Mergeable(shape) if self.wants(shape.cut) => self.hold(packet, shape, out),
+            Look::Mergeable(shape) if self.wants(shape.cut) => self.hold(packet, shape, unsummed, out),
             Look::Mergeable(Shape { transport, .. }) | Look::Single { transport } => {
                 if let Some(at) = self.find(packet, transport) {
                     self.release(at, out);
                 }
-                out(single(packet));
+                out(single(packet, unsummed));
             }
-            Look::Portless => out(single(packet)),
+            Look::Portless => out(single(packet, unsummed)),
             Look::Obscure => {
                 self.flush(out);
-                out(single(packet));
+                out(single(packet, unsummed));
             }
         }
     }
@@ -116,12 +119,12 @@ impl Coalescer {
         if cut == Cut::Udp { self.udp } else { self.tcp }
     }
 
-    fn hold(&mut self, packet: &[u8], shape: Shape, out: &mut impl FnMut(Merged<'_>)) {
+    fn hold(&mut self, packet: &[u8], shape: Shape, unsummed: bool, out: &mut impl FnMut(Merged<'_>)) {
         if let Some(at) = self.find(packet, shape.transport) {
             let slot = &mut self.slots[at];
-            if !slot.append(packet, shape) {
+            if !slot.append(packet, shape, unsummed) {
                 out(slot.finish());
-                slot.begin(packet, shape);
+                slot.begin(packet, shape, unsummed);
             }
             return;
         }
@@ -131,7 +134,7 @@ impl Coalescer {
         if self.used == self.slots.len() {
             self.slots.push(Slot::new());
         }
-        self.slots[self.used].begin(packet, shape);
+        self.slots[self.used].begin(packet, shape, unsummed);
         self.used += 1;
     }
 
@@ -155,14 +158,16 @@ impl Slot {
             count: 0,
             shape: Shape { cut: Cut::None, transport: 0, payload: 0, size: 0 },
             sequence: 0,
+            unsummed: false,
             verified: false,
             closed: false,
         }
     }
 
-    fn begin(&mut self, packet: &[u8], shape: Shape) {
+    fn begin(&mut self, packet: &[u8], shape: Shape, unsummed: bool) {
         self.bytes[..packet.len()].copy_from_slice(packet);
-        (self.len, self.count, self.shape, self.verified) = (packet.len(), 1, shape, false);
+        (self.len, self.count, self.shape) = (packet.len(), 1, shape);
+        (self.unsummed, self.verified) = (unsummed, false);
         if shape.cut != Cut::Udp {
             self.sequence = sequence(packet, &shape).wrapping_add(shape.size as u32);
         }
@@ -181,15 +186,15 @@ impl Slot {
     }
 
     /// Adds the packet, of the same conversation, if it follows those that are held.
-    fn append(&mut self, packet: &[u8], shape: Shape) -> bool {
+    fn append(&mut self, packet: &[u8], shape: Shape, unsummed: bool) -> bool {
         if !self.is_followed_by(packet, &shape) {
             return false;
         }
-        if !self.verified && !is_intact(&self.bytes[..self.len], &self.shape) {
+        if !self.verified && !is_intact(&self.bytes[..self.len], &self.shape, self.unsummed) {
             return false;
         }
         self.verified = true;
-        if !is_intact(packet, &shape) {
+        if !is_intact(packet, &shape, unsummed) {
             return false;
         }
         let end = self.len + shape.size;
@@ -237,7 +242,7 @@ impl Slot {
         let Shape { cut, transport, payload, size } = self.shape;
         let packet = &mut self.bytes[..self.len];
         if self.count == 1 {
-            return single(packet);
+            return single(packet, self.unsummed);
         }
         let len = packet.len();
         if packet[0] >> 4 == 4 {
@@ -267,8 +272,15 @@ impl Slot {
     }
 }
 
-fn single(packet: &[u8]) -> Merged<'_> {
-    Merged { header: VirtioHeader::default(), packet, count: 1 }
+fn single(packet: &[u8], unsummed: bool) -> Merged<'_> {
+    let field = if unsummed { checksum_at(packet) } else { None };
+    let header = field.map_or(VirtioHeader::default(), |(transport, offset)| VirtioHeader {
+        needs_checksum: true,
+        checksum_start: transport as u16,
+        checksum_offset: offset as u16,
+        ..VirtioHeader::default()
+    });
+    Merged { header, packet, count: 1 }
 }
 
 /// TCP's sequence number.
@@ -282,12 +294,18 @@ fn is_last(packet: &[u8], shape: &Shape) -> bool {
     shape.cut != Cut::Udp && packet[shape.transport + 13] & (FIN | PSH) != 0
 }
 
-/// The checksums of the IPv4 header and of the transport are right.
-fn is_intact(packet: &[u8], shape: &Shape) -> bool {
-    let protocol = if shape.cut == Cut::Udp { UDP } else { TCP };
+/// The checksums of the IPv4 header and of the transport are right, or the latter as right as one `unsummed` can be.
+fn is_intact(packet: &[u8], shape: &Shape, unsummed: bool) -> bool {
+    let (protocol, offset) = if shape.cut == Cut::Udp { (UDP, UDP_CHECKSUM) } else { (TCP, TCP_CHECKSUM) };
     let covered = &packet[shape.transport..];
     let ip = packet[0] >> 4 == 6 || sum(&packet[..shape.transport]) == 0xffff;
-    ip && fold(pseudo(packet, protocol, covered.len()) + sum(covered)) == 0xffff
+    let pseudo = pseudo(packet, protocol, covered.len());
+    let transport = if unsummed {
+        covered[offset..offset + 2] == fold(pseudo).to_be_bytes()
+    } else {
+        fold(pseudo + sum(covered)) == 0xffff
+    };
+    ip && transport
 }
 
 fn look(packet: &[u8]) -> Look {

@@ -118,5 +118,31 @@ impl VirtioHeader {
     }
 }
 
+/// The packet, whose checksum is the sum of the pseudo header only, with all of it summed. One without such a field stays
+/// as it is.
+pub fn completed(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if let Some((transport, offset)) = checksum_at(&packet) {
+        segment::complete(&mut packet[transport..], offset);
+    }
+    packet
+}
+
+/// Where the header of TCP or UDP begins in a packet without IP options, extension headers and fragmentation, and
+/// where its checksum stands in that.
+fn checksum_at(packet: &[u8]) -> Option<(usize, usize)> {
+    let (transport, protocol) = match *packet.first()? {
+        0x45 if packet.len() >= 20 && packet[6] & 0x3f == 0 && packet[7] == 0 => (20, packet[9]),
+        first if first >> 4 == 6 && packet.len() >= 40 => (40, packet[6]),
+        _ => return None,
+    };
+    let (header_len, offset) = match protocol {
+        TCP => (TCP_HEADER, TCP_CHECKSUM),
+        UDP => (UDP_HEADER, UDP_CHECKSUM),
+        _ => return None,
+    };
+    (packet.len() >= transport + header_len).then_some((transport, offset))
+}
+
 #[cfg(test)]
 mod tests;

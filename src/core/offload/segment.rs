@@ -1,6 +1,9 @@
 //! Cutting what the kernel hands over into packets.
 
-use super::{CWR, Cut, FIN, PSH, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM, UDP_HEADER, VirtioHeader};
+use super::{
+    CWR, Cut, FIN, PSH, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM, UDP_HEADER, VirtioHeader,
+    checksum_at,
+};
 use crate::core::checksum::{fold, pseudo, put, sum};
 
 /// The header contradicts the packet.
@@ -26,6 +29,8 @@ pub struct Segments {
     count: u16,
     /// Sum of the pseudo header but for the length.
     pseudo: u32,
+    /// The checksums of what is cut are not summed.
+    unsummed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,7 @@ impl Segments {
             next: 0,
             count: 0,
             pseudo: 0,
+            unsummed: false,
         };
         if header.cut == Cut::None && !header.needs_checksum {
             return Ok(whole);
@@ -94,6 +100,18 @@ impl Segments {
             pseudo(packet, if kind == Kind::Udp { UDP } else { TCP }, 0)
         };
         Ok(Self { kind, transport, payload, size, next: payload, pseudo, ..whole })
+    }
+
+    /// Leaves the checksums of the packets that are cut for somebody else to sum: the fields hold the sum of the pseudo
+    /// header only. Without effect on what needs no cutting, and where [`super::completed`] would not find the field.
+    pub fn leave_unsummed(&mut self, packet: &[u8]) {
+        let cut = matches!(self.kind, Kind::Tcp | Kind::Udp);
+        self.unsummed = cut && checksum_at(packet).is_some_and(|(transport, _)| transport == self.transport);
+    }
+
+    /// Whether the packets are left like that.
+    pub fn is_unsummed(&self) -> bool {
+        self.unsummed
     }
 
     /// Writes the next packet to the front of `out` and gives its length; `None` after the last. What does not fit
@@ -143,11 +161,10 @@ impl Segments {
             out[4..6].copy_from_slice(&((len - 40) as u16).to_be_bytes());
         }
         let transport = &mut out[self.transport..];
-        let len = transport.len() as u32;
+        let len = transport.len();
         if self.kind == Kind::Udp {
             transport[4..6].copy_from_slice(&(len as u16).to_be_bytes());
-            put(transport, UDP_CHECKSUM, self.pseudo + len);
-            never_zero(transport);
+            self.put_checksum(transport, UDP_CHECKSUM);
             return;
         }
         let sequence = u32::from_be_bytes([transport[4], transport[5], transport[6], transport[7]]);
@@ -159,7 +176,20 @@ impl Segments {
         if !last {
             transport[13] &= !(FIN | PSH);
         }
-        put(transport, TCP_CHECKSUM, self.pseudo + len);
+        self.put_checksum(transport, TCP_CHECKSUM);
+    }
+
+    fn put_checksum(&self, transport: &mut [u8], at: usize) {
+        let start = self.pseudo + transport.len() as u32;
+        if self.unsummed {
+            transport[at..at + 2].copy_from_slice(&fold(start).to_be_bytes());
+            return;
+        }
+        put(transport, at, start);
+        // A UDP checksum of zero would mean that there is none (RFC 768).
+        if self.kind == Kind::Udp && transport[at..at + 2] == [0, 0] {
+            transport[at..at + 2].fill(0xff);
+        }
     }
 }
 
@@ -191,18 +221,11 @@ fn transport_header_len(kind: Kind, transport: &[u8]) -> Option<usize> {
 }
 
 /// Sums from the transport header on; the field at `offset` holds the sum of the pseudo header.
-fn complete(transport: &mut [u8], offset: usize) {
+pub(super) fn complete(transport: &mut [u8], offset: usize) {
     let total = fold(sum(transport));
     // UDP's zero would mean that there is none; for TCP both mean the same (RFC 1624 §3).
     let checksum = if total == 0xffff { 0xffff } else { !total };
     transport[offset..offset + 2].copy_from_slice(&checksum.to_be_bytes());
-}
-
-/// A UDP checksum of zero would mean that there is none (RFC 768).
-fn never_zero(udp: &mut [u8]) {
-    if udp[UDP_CHECKSUM..UDP_CHECKSUM + 2] == [0, 0] {
-        udp[UDP_CHECKSUM..UDP_CHECKSUM + 2].fill(0xff);
-    }
 }
 
 /// Copies the parts one after the other as far as there is room; gives how far.

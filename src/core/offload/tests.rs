@@ -161,7 +161,18 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What the kernel makes of what it is given.
 fn cut(header: &VirtioHeader, packet: &[u8]) -> Vec<Vec<u8>> {
-    let mut segments = Segments::new(header, packet).expect("well-formed");
+    pieces(Segments::new(header, packet).expect("well-formed"), packet)
+}
+
+/// The packets that it was made of, their checksums left to somebody else.
+fn cut_unsummed(merged: &Merged<'_>) -> Vec<Vec<u8>> {
+    let mut segments = Segments::new(&merged.header, merged.packet).expect("well-formed");
+    segments.leave_unsummed(merged.packet);
+    assert_eq!(segments.is_unsummed(), merged.count > 1);
+    pieces(segments, merged.packet)
+}
+
+fn pieces(mut segments: Segments, packet: &[u8]) -> Vec<Vec<u8>> {
     let mut out = vec![0; MAX_SUPER_PACKET];
     std::iter::from_fn(|| segments.next(packet, &mut out).map(|len| out[..len].to_vec())).collect()
 }
@@ -187,7 +198,7 @@ fn through(packets: &[Vec<u8>], batch: usize) -> (Vec<Vec<u8>>, usize) {
         writes += 1;
     };
     for batch in packets.chunks(batch) {
-        batch.iter().for_each(|packet| coalescer.push(packet, &mut out));
+        batch.iter().for_each(|packet| coalescer.push(packet, false, &mut out));
         coalescer.flush(&mut out);
     }
     (got, writes)
@@ -223,6 +234,51 @@ proptest! {
         }
     }
 
+    /// Whether a portal sums them, the other one does, or the kernel behind that: the packets are the same.
+    #[test]
+    fn checksums_may_be_left_to_the_receiver(
+        (v6, tcp, options) in any::<(bool, bool, bool)>(),
+        count in 2..40_usize,
+        last in 1..=1_000_usize,
+        damaged in proptest::option::of(0..40_usize),
+        headed: bool,
+    ) {
+        let options = if tcp && options { vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2] } else { Vec::new() };
+        let mut flow = Flow { options, ..plain(v6, tcp) };
+        let mut sent: Vec<_> = (1..count).map(|_| flow.packet(1_000, Oddity::None)).collect();
+        sent.push(flow.packet(last, Oddity::None));
+        let mut coalescer = Coalescer::new(true, true);
+        sent.iter().for_each(|packet| coalescer.push(packet, false, &mut |_| {}));
+        let mut left = Vec::new();
+        coalescer.flush(&mut |merged| left.extend(cut_unsummed(&merged)));
+        prop_assert_eq!(left.len(), count);
+        if let Some(packet) = damaged.and_then(|at| left.get_mut(at)) {
+            // The field, on the way: what is wrong must not become right.
+            let field = if v6 { 40 } else { 20 } + if tcp { TCP_CHECKSUM } else { UDP_CHECKSUM };
+            packet[field] ^= 1;
+        }
+        let mut got = Vec::new();
+        if headed {
+            let mut out = |merged: Merged<'_>| got.extend(cut(&merged.header, merged.packet));
+            left.iter().for_each(|packet| coalescer.push(packet, true, &mut out));
+            coalescer.flush(&mut out);
+        } else {
+            got.extend(left.iter().map(|packet| completed(packet)));
+        }
+        let intact = |packet: &Vec<u8>| {
+            let ip = if v6 { 40 } else { 20 };
+            let protocol = if tcp { TCP } else { UDP };
+            fold(pseudo(packet, protocol, packet.len() - ip) + sum(&packet[ip..])) == 0xffff
+        };
+        for (number, (got, sent)) in got.into_iter().zip(sent).enumerate() {
+            if damaged == Some(number) {
+                prop_assert!(!intact(&got));
+            } else {
+                prop_assert_eq!(comparable(got), comparable(sent));
+            }
+        }
+    }
+
     #[test]
     fn any_bytes_from_the_kernel_do_no_harm(
         header: [u8; VirtioHeader::LEN],
@@ -247,9 +303,10 @@ proptest! {
         let mut coalescer = Coalescer::new(true, true);
         let mut count = 0;
         let mut out = |merged: Merged<'_>| count += merged.count;
-        for mut packet in packets.clone() {
+        for (number, mut packet) in packets.iter().cloned().enumerate() {
             packet.iter_mut().take(1).for_each(|first| *first = version);
-            coalescer.push(&packet, &mut out);
+            coalescer.push(&packet, number % 2 == 1, &mut out);
+            completed(&packet);
         }
         coalescer.flush(&mut out);
         prop_assert_eq!(count, packets.len());

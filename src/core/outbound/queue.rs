@@ -118,6 +118,7 @@ impl Queue {
     pub fn copy(&mut self, packet: &Packet) -> Option<Packet> {
         let mut copy = self.pool.take_for(packet.len())?;
         copy.fill(packet.bytes());
+        copy.unsummed = packet.unsummed;
         Some(copy)
     }
 

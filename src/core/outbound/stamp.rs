@@ -57,16 +57,16 @@ impl<'a> Stamp<'a> {
             Encoding::Compressed { context, .. } => (Some(*context), flags::COMPRESSED),
         };
         let (slot, order) = context.map_or((0, order), |context| context.name(order));
-        let len = encoding.len(packet.len());
-        let body = self.datagram(train, link, (Kind::Data, what | slot), order, data_sequence, len);
+        let (len, flags) = (encoding.len(packet.len()), what | slot | unsummed(packet));
+        let body = self.datagram(train, link, (Kind::Data, flags), order, data_sequence, len);
         encoding.write(packet.bytes(), body);
         HEADER_LEN + len + self.sealing.footer_len
     }
 
     /// Adds a packet that was lost, under the number it had.
     pub(super) fn data_again(&mut self, train: &mut Train, link: &mut Link, kept: &Kept) {
-        let (kind, len) = ((Kind::Data, flags::REINJECTED), kept.packet.len());
-        let body = self.datagram(train, link, kind, kept.order, kept.data_sequence, len);
+        let (flags, len) = (flags::REINJECTED | unsummed(&kept.packet), kept.packet.len());
+        let body = self.datagram(train, link, (Kind::Data, flags), kept.order, kept.data_sequence, len);
         body.copy_from_slice(kept.packet.bytes());
     }
 
@@ -106,4 +106,8 @@ impl<'a> Stamp<'a> {
         header.write(datagram);
         &mut datagram[HEADER_LEN..HEADER_LEN + len]
     }
+}
+
+fn unsummed(packet: &Packet) -> u8 {
+    if packet.unsummed { flags::UNSUMMED } else { 0 }
 }

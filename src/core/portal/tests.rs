@@ -232,6 +232,58 @@ fn links_come_up_measured_and_without_a_discarded_datagram() {
     }
 }
 
+/// What an interface was given of packets that were summed, and of others.
+#[derive(Default)]
+struct Given([Vec<Vec<u8>>; 2]);
+
+impl Interface for Given {
+    fn take(&mut self, packet: &[u8]) {
+        self.0[0].push(packet.to_vec());
+    }
+
+    fn take_unsummed(&mut self, packet: &[u8]) {
+        self.0[1].push(packet.to_vec());
+    }
+}
+
+#[test]
+fn a_packet_that_is_not_summed_arrives_as_such_compressed_waiting_or_repaired() {
+    let mut pair = Pair::new(2);
+    pair.portals[1].allow_unsummed(true);
+    pair.run(MS * 200, MS * 10);
+    assert_eq!(pair.portals.each_ref().map(Portal::leaves_unsummed), [true, false]);
+    let mut given = Given::default();
+    for round in 0..40 {
+        let mut spare = Vec::new();
+        pair.portals[0].lend(&mut spare, 10);
+        spare.iter_mut().for_each(|packet| {
+            packet.buffer()[..200].copy_from_slice(&self::packet());
+            packet.set_len(200);
+            packet.set_unsummed(round % 2 == 1);
+        });
+        pair.portals[0].enqueue(pair.now, spare.drain(..), &mut Vec::new());
+        for i in [0, 1] {
+            for (number, (socket, source, mut datagrams)) in pair.send(i).into_iter().enumerate() {
+                // Now and then a train is lost, and what comes behind it waits for its repair.
+                if i == 0 && round % 8 == 3 && number == 0 {
+                    continue;
+                }
+                let (discards, entropy) = (Discards::default(), &mut pair.entropies[1 - i]);
+                let arrival = Arrival { socket, source, discards: &discards };
+                let bytes = datagrams.iter_mut().map(|datagram| &mut datagram[..]);
+                pair.portals[1 - i].receive(pair.now, entropy, &arrival, bytes, &mut given);
+            }
+        }
+        pair.now += MS * 10;
+        let portal = &pair.portals[1];
+        portal.on_timeout(pair.now, &mut pair.entropies[1], &mut given);
+    }
+    let Given([summed, unsummed]) = given;
+    assert!(summed.len() > 150 && unsummed.len() > 150, "{} and {}", summed.len(), unsummed.len());
+    assert!(summed.iter().chain(&unsummed).all(|arrived| *arrived == packet()));
+    assert!(pair.portals[0].snapshot(pair.now).links.iter().any(|link| link.repairs_sent_packets > 0));
+}
+
 #[test]
 fn a_link_comes_up_however_long_its_round_trip() {
     let mut pair = Pair::new(1);

@@ -45,6 +45,8 @@ pub struct Epoch {
     pub seal: Protector,
     /// Verifies what we receive.
     pub open: Protector,
+    /// The peer takes packets whose checksum is not summed.
+    pub takes_unsummed: bool,
     suite: Suite,
     /// Datagrams that were sealed.
     sealed: AtomicU64,
@@ -54,7 +56,8 @@ pub struct Epoch {
 
 impl Epoch {
     /// `numbers` are ours and the peer's.
-    fn new(now: Instant, numbers: (u8, u8), suite: Suite, secrets: &Secrets, initiator: bool) -> Epoch {
+    fn new(now: Instant, numbers: (u8, u8), terms: Terms, secrets: &Secrets, initiator: bool) -> Epoch {
+        let Terms { suite, takes_unsummed } = terms;
         let protector = |secret: &Secret| Protector::new(suite, &secret.0);
         let (to_initiator, to_responder) =
             (protector(&secrets.to_initiator), protector(&secrets.to_responder));
@@ -62,7 +65,17 @@ impl Epoch {
             if initiator { (to_responder, to_initiator) } else { (to_initiator, to_responder) };
         let (receive_number, send_number) = numbers;
         let sealed = AtomicU64::new(0);
-        Epoch { receive_number, send_number, seal, open, suite, sealed, created: now, initiator }
+        Epoch {
+            receive_number,
+            send_number,
+            seal,
+            open,
+            takes_unsummed,
+            suite,
+            sealed,
+            created: now,
+            initiator,
+        }
     }
 
     /// Counts datagrams that are about to be sealed.
@@ -115,6 +128,7 @@ pub struct Session {
     handshake_mac: Blake2sMac<U16>,
     manner: Manner,
     hardware_aes: bool,
+    takes_unsummed: bool,
     /// Random name of this run of the program; the peer tells a restart by it.
     instance: u64,
     peer_instance: Option<u64>,
@@ -152,6 +166,14 @@ pub(in crate::core) struct Hello {
     manner: u8,
     /// The CPU has instructions for AES-GCM.
     hardware_aes: bool,
+    /// Packets whose checksum is not summed cost the sender's portal nothing more than others.
+    takes_unsummed: bool,
+}
+
+/// What follows from the words of both sides.
+struct Terms {
+    suite: Suite,
+    takes_unsummed: bool,
 }
 
 impl Session {
@@ -163,6 +185,7 @@ impl Session {
             handshake_mac: keyed(&derive(psk, b"netcombiner 1 handshake")),
             manner,
             hardware_aes,
+            takes_unsummed: false,
             instance,
             peer_instance: None,
             current: None,
@@ -176,6 +199,11 @@ impl Session {
             handshakes: 0,
             since: now,
         }
+    }
+
+    /// From the next exchange on the peer may leave checksums for us to sum, or not: see [`Epoch::takes_unsummed`].
+    pub fn allow_unsummed(&mut self, allow: bool) {
+        self.takes_unsummed = allow;
     }
 
     /// Begins an exchange and returns the datagram that does so, to be sent over any number of links.
@@ -244,9 +272,9 @@ impl Session {
         self.remember(footer);
 
         let number = self.free_number();
-        let suite = self.suite_with(&peer);
+        let terms = self.terms_with(&peer);
         let numbers = (number, head.epoch);
-        let epoch = Arc::new(Epoch::new(now, numbers, suite, &secrets, false));
+        let epoch = Arc::new(Epoch::new(now, numbers, terms, &secrets, false));
         let answer =
             self.datagram(HandshakeHead { response: true, epoch: number, answers: head.epoch }, &message);
         self.next =
@@ -270,9 +298,9 @@ impl Session {
         if self.is_ambiguous(head.epoch, peer.instance) {
             return Err(Discard::StaleHandshake);
         }
-        let suite = self.suite_with(&peer);
+        let terms = self.terms_with(&peer);
         let numbers = (number, head.epoch);
-        let epoch = Arc::new(Epoch::new(now, numbers, suite, &secrets, true));
+        let epoch = Arc::new(Epoch::new(now, numbers, terms, &secrets, true));
         self.pending.clear();
         Ok(Handshaken::Established { new_peer: self.establish(now, epoch, peer.instance) })
     }
@@ -355,12 +383,21 @@ impl Session {
     }
 
     fn hello(&self, timestamp: u64) -> Hello {
-        let manner = self.manner as u8;
-        Hello { instance: self.instance, timestamp, manner, hardware_aes: self.hardware_aes }
+        Hello {
+            instance: self.instance,
+            timestamp,
+            manner: self.manner as u8,
+            hardware_aes: self.hardware_aes,
+            takes_unsummed: self.takes_unsummed,
+        }
     }
 
-    fn suite_with(&self, peer: &Hello) -> Suite {
-        Suite::agree(self.manner, self.hardware_aes && peer.hardware_aes)
+    fn terms_with(&self, peer: &Hello) -> Terms {
+        Terms {
+            suite: Suite::agree(self.manner, self.hardware_aes && peer.hardware_aes),
+            // Where nothing of ours tells damage on the way, the checksum has to.
+            takes_unsummed: peer.takes_unsummed && self.manner != Manner::None,
+        }
     }
 
     /// A first message must be younger than any before it. A peer whose clock went backwards (a router

@@ -100,7 +100,7 @@ impl Hello {
         bytes[..8].copy_from_slice(&self.instance.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.timestamp.to_be_bytes());
         bytes[16] = self.manner;
-        bytes[17] = self.hardware_aes.into();
+        bytes[17] = u8::from(self.hardware_aes) | u8::from(self.takes_unsummed) << 1;
         bytes
     }
 
@@ -111,6 +111,7 @@ impl Hello {
             timestamp: number(8),
             manner: bytes[16],
             hardware_aes: bytes[17] & 1 != 0,
+            takes_unsummed: bytes[17] & 2 != 0,
         }
     }
 }

@@ -66,6 +66,21 @@ fn both_sides_agree_and_rekey_without_a_new_peer() {
 }
 
 #[test]
+fn checksums_are_left_to_a_peer_that_takes_them_where_damage_is_noticed() {
+    for manner in [Manner::Aead, Manner::Mac, Manner::None] {
+        let [mut a, mut b] = [1, 2].map(|instance| Session::new(Instant::ZERO, &PSK, manner, true, instance));
+        b.allow_unsummed(true);
+        let first = a.initiate(10, [10; 32]);
+        let second = answer(&mut b, 11, true, &first);
+        assert!(established(&mut a, &second));
+        let number = crosses(&a, &b).expect("it opens");
+        b.confirm(Instant::ZERO, number).expect("the first datagram confirms");
+        let leaves = [&a, &b].map(|session| session.ring().sending.expect("keys").takes_unsummed);
+        assert_eq!(leaves, [manner != Manner::None, false], "{manner:?}");
+    }
+}
+
+#[test]
 fn old_keys_open_for_two_exchanges_more() {
     let (mut a, mut b) = (session(1), session(2));
     join(&mut a, &mut b, 10);
