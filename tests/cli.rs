@@ -61,6 +61,14 @@ fn check_prints_every_error() {
 }
 
 #[test]
+fn check_takes_an_interface_for_its_configuration() {
+    let (code, _, stderr) = outcome(&mut netcombiner(&["check", "absent9"]));
+    let path = Path::new(netcombiner::cli::CONFIG_DIR).join("absent9");
+    assert!(stderr.contains(&format!("cannot read {}: ", path.display())), "{stderr}");
+    assert_eq!(code, 1);
+}
+
+#[test]
 fn mistyped_commands_are_told_from_interfaces() {
     for (args, line) in [
         (["shwo", "nc0"], "there is no command shwo: try netcombiner show"),

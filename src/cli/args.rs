@@ -77,12 +77,13 @@ pub(super) struct RunArgs {
 pub(super) enum Command {
     /// Check a configuration and print everything that is wrong with it
     #[command(after_help = "\
-Example:
-  netcombiner check /etc/netcombiner/nc0
+Examples:
+  netcombiner check nc0
+  netcombiner check ./nc0.new
 
 Prints `/etc/netcombiner/nc0: OK, 2 links`, or each error with its line and exits with 1.")]
     Check {
-        /// The configuration
+        /// The configuration, or the interface whose configuration it is
         file: PathBuf,
     },
     /// Make a key for the two portals to share
