@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::alarm::Alarm;
 use super::clock::{SystemEntropy, now};
+use super::doze::Doze;
 use super::mmsg;
 use super::tcp::{Records, TcpFlow};
 use super::tun::Tun;
@@ -317,6 +318,7 @@ impl Engine {
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
         let (mut spare, mut bounced): (Vec<Packet>, Vec<Packet>) = (Vec::new(), Vec::new());
         let mut reader = self.tun.reader();
+        let mut doze = Doze::default();
         while !self.stopping.load(Ordering::Acquire) {
             self.portal.lend(&mut spare, TUN_BATCH);
             if spare.is_empty() {
@@ -325,11 +327,12 @@ impl Engine {
             }
             match self.tun.read_batch(&mut reader, self.portal.leaves_unsummed(), &mut spare) {
                 Ok(0) => {
-                    if let Err(error) = self.wait_readable(self.tun.as_fd()) {
+                    if let Err(error) = doze.wait(|| self.wait_readable(self.tun.as_fd())) {
                         return self.notice(Notice::InterfaceGone(error.to_string()));
                     }
                 }
                 Ok(count) => {
+                    doze.on_found();
                     let ready = self.portal.enqueue(now(), spare.drain(..count), &mut bounced);
                     self.settle(ready);
                     let mut outlet = self.tun.outlet();
@@ -397,17 +400,19 @@ impl Engine {
 
     fn read_udp(&self, id: SocketId, socket: &FlowSocket, udp: &UdpSocket) -> io::Result<()> {
         let mut receiver = mmsg::Receiver::new(self.tun.buffer_size() + 128, udp.has_gro());
+        let mut doze = Doze::default();
         while !socket.closing.load(Ordering::Acquire) {
             let count = match receiver.receive(udp.as_fd()) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_socket(socket, udp.as_fd())?;
+                    doze.wait(|| self.wait_socket(socket, udp.as_fd()))?;
                     continue;
                 }
                 // An ICMP error of something sent before; the links find out by themselves.
                 Err(error) if is_passing(&error) => continue,
                 Err(error) => return Err(error),
             };
+            doze.on_found();
             socket.busy.store(true, Ordering::Release);
             let mut received = receiver.received(count).peekable();
             while let Some(source) = received.peek().map(|first| first.source) {

@@ -5,6 +5,7 @@ mod busy;
 mod caps;
 mod clock;
 mod cpu;
+mod doze;
 mod engine;
 mod interface;
 mod keeper;
