@@ -27,6 +27,8 @@ pub struct Segments {
     next: usize,
     /// Packets that were cut.
     count: u16,
+    /// Sum of the IPv4 header but for the length, the identification and the checksum.
+    ip: u32,
     /// Sum of the pseudo header but for the length.
     pseudo: u32,
     /// The checksums of what is cut are not summed.
@@ -59,6 +61,7 @@ impl Segments {
             end: packet.len(),
             next: 0,
             count: 0,
+            ip: 0,
             pseudo: 0,
             unsummed: false,
         };
@@ -99,7 +102,8 @@ impl Segments {
         } else {
             pseudo(packet, if kind == Kind::Udp { UDP } else { TCP }, 0)
         };
-        Ok(Self { kind, transport, payload, size, next: payload, pseudo, ..whole })
+        let ip = if packet[0] >> 4 == 4 { sum_of_ipv4(&packet[..ip_header]) } else { 0 };
+        Ok(Self { kind, transport, payload, size, next: payload, ip, pseudo, ..whole })
     }
 
     /// Leaves the checksums of the packets that are cut for somebody else to sum: the fields hold the sum of the pseudo
@@ -155,8 +159,8 @@ impl Segments {
             let id = u16::from_be_bytes([out[4], out[5]]).wrapping_add(self.count);
             out[2..4].copy_from_slice(&(len as u16).to_be_bytes());
             out[4..6].copy_from_slice(&id.to_be_bytes());
-            let header_len = usize::from(out[0] & 0xf) * 4;
-            put(&mut out[..header_len], 10, 0);
+            let checksum = !fold(self.ip + u32::from(len as u16) + u32::from(id));
+            out[10..12].copy_from_slice(&checksum.to_be_bytes());
         } else {
             out[4..6].copy_from_slice(&((len - 40) as u16).to_be_bytes());
         }
@@ -202,6 +206,11 @@ fn ip_header_len(packet: &[u8]) -> Option<usize> {
         _ => return None,
     };
     (len >= 20 && len <= packet.len()).then_some(len)
+}
+
+/// Sum of an IPv4 header without what is another in each packet that is cut: length, identification and checksum.
+fn sum_of_ipv4(header: &[u8]) -> u32 {
+    sum(&header[..2]) + sum(&header[6..10]) + sum(&header[12..])
 }
 
 /// Whether the packet is of the version and, where that is easily seen, of the protocol; and no fragment.
