@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use crate::config::{Config, Errors, InterfaceName, Warning, nearest};
+use crate::config::{Config, Errors, Warning, nearest};
 use args::{Args, Command};
 use ask::Form;
 use events::Wanted;
@@ -106,10 +106,9 @@ pub fn definition() -> clap::Command {
 
 /// Prints everything that is wrong with a configuration.
 fn check(file: &Path) -> Result<(), Failure> {
-    let of_interface = file
-        .to_str()
-        .filter(|name| !file.exists() && name.parse::<InterfaceName>().is_ok())
-        .map(|name| Path::new(CONFIG_DIR).join(name));
+    // The name of a file that is there is no interface's.
+    let name = file.to_str().filter(|_| !file.exists());
+    let of_interface = name.and_then(|name| name.parse().ok()).map(|interface| up::config_of(&interface));
     let file = of_interface.as_deref().unwrap_or(file);
     match Config::load(file) {
         Ok((config, warnings)) => {

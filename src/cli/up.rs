@@ -19,6 +19,11 @@ pub const CONFIG_DIR: &str = "/usr/local/etc/netcombiner";
 #[cfg(not(target_os = "freebsd"))]
 pub const CONFIG_DIR: &str = "/etc/netcombiner";
 
+/// Where the configuration of an interface is, if it is not named.
+pub(super) fn config_of(interface: &InterfaceName) -> PathBuf {
+    Path::new(CONFIG_DIR).join(interface.as_str())
+}
+
 /// An order to run a portal. Paths are absolute, so they hold in the background too.
 #[derive(Debug)]
 pub struct Up {
@@ -54,7 +59,7 @@ pub(super) fn run(args: UpArgs, up: fn(Up) -> UpResult) -> Result<(), Failure> {
     }
     let path = match args.config {
         Some(path) => absolute(&interface, &path)?,
-        None => Path::new(CONFIG_DIR).join(interface.as_str()),
+        None => config_of(&interface),
     };
     if !path.exists() {
         let command = super::nearest_command(interface.as_str());

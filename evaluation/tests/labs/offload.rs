@@ -105,6 +105,11 @@ fn datagrams_pass(lab: &Lab) {
     }
 }
 
+/// What the local portal shows of its offload.
+fn offload(pair: &mut Pair<'_>) -> String {
+    pair.local().unwrap().show().unwrap()["offload"].to_string()
+}
+
 #[test]
 fn everything_passes_intact_together() {
     if !may_build_labs("offload at the interface") {
@@ -112,7 +117,7 @@ fn everything_passes_intact_together() {
     }
     let lab = Lab::new(&[LinkSpec::mbit(50.0)]).unwrap();
     let mut pair = start(&lab, "auto", "auto");
-    let shown = pair.local().unwrap().show().unwrap()["offload"].to_string();
+    let shown = offload(&mut pair);
     for word in ["tso4", "coalesced tcp", "partial checksums"] {
         assert!(shown.contains(word), "{shown}");
     }
@@ -122,7 +127,7 @@ fn everything_passes_intact_together() {
         assert!(averages.iter().all(|bytes| *bytes > ALONE), "{}: {averages:?}", namespace.name());
     }
     datagrams_pass(&lab);
-    let still = pair.local().unwrap().show().unwrap()["offload"].to_string();
+    let still = offload(&mut pair);
     assert_eq!(still, shown, "{}", pair.account());
     pair.stop().unwrap();
 }
@@ -134,7 +139,7 @@ fn everything_passes_intact_to_a_portal_that_takes_it_alone() {
     }
     let lab = Lab::new(&[LinkSpec::mbit(50.0)]).unwrap();
     let mut pair = start(&lab, "auto", "off");
-    let shown = pair.local().unwrap().show().unwrap()["offload"].to_string();
+    let shown = offload(&mut pair);
     assert!(shown.contains("tso4") && !shown.contains("partial checksums"), "{shown}");
     streams_pass(&lab);
     datagrams_pass(&lab);

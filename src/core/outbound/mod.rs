@@ -546,7 +546,7 @@ impl Outbound {
     /// When [`Outbound::on_timeout`] wants to be called; `None` when only input can change anything.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let sparse = self.session && self.queue.has_sparse();
-        let waiting = sparse || (self.has_backlog() || !self.twins.is_empty()) && self.session;
+        let waiting = sparse || self.session && (self.has_backlog() || !self.twins.is_empty());
         let links = self.each().filter_map(|(id, link)| {
             let used = waiting || self.session && self.has_own_load(now, id);
             let carries = self.active & 1 << id.0 != 0 || self.load.fills(id);
