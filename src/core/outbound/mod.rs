@@ -65,6 +65,9 @@ const QUEUE_TIME: Duration = Duration::from_millis(200);
 const QUEUE_MIN: u64 = 256 << 10;
 const QUEUE_USUAL: u64 = 4 << 20;
 const QUEUE_MAX: u64 = 16 << 20;
+/// A turn of a conversation with a backlog is what the links bring in so long: much less than people feel, and of a
+/// fast link long enough for a train.
+const TURN_TIME: Duration = Duration::from_micros(100);
 /// While the rate is still being found out, the queue holds what a sender's slow start is ahead of ours …
 const QUEUE_SEARCHING: u64 = 2 << 20;
 /// … and it may stand for so long: a drop would end that sender's slow start too early, for many seconds.
@@ -800,6 +803,7 @@ impl Outbound {
         let most = long.clamp(QUEUE_USUAL, QUEUE_MAX);
         let buffers = (most + long).clamp(POOL_USUAL, POOL_MAX) as usize;
         self.queue.set_limits(held.clamp(least, most), buffers);
+        self.queue.set_turn(self.active_rate().bytes_in(TURN_TIME));
         // A sender's acknowledgements stand still while a hole waits for its repair.
         let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
         let tolerance = |srtt: Duration, windows: f64| {

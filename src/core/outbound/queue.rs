@@ -16,8 +16,10 @@ use crate::core::recent::{Durations, Percentiles};
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
 use crate::core::wire::BUCKETS;
 
-/// Bytes of a bucket's turn: one full packet (RFC 8290 §4.1.1).
+/// Bytes of a bucket's first turn, and the least of its later ones: one full packet (RFC 8290 §4.1.1).
 const QUANTUM: i64 = 1514;
+/// Most bytes of a later turn: a train.
+const LONGEST_TURN: i64 = 1 << 16;
 
 /// Conversations whose first packet is too long for a link that are passed over to find one that is not.
 const MAX_SKIPPED: usize = 64;
@@ -40,6 +42,8 @@ pub struct Queue {
     packets: usize,
     bytes: u64,
     limit: u64,
+    /// Bytes of a turn of a bucket with a backlog.
+    turn: i64,
     tolerance: Tolerance,
     /// Of the bound ones.
     bound_tolerance: Tolerance,
@@ -100,6 +104,7 @@ impl Queue {
             packets: 0,
             bytes: 0,
             limit,
+            turn: QUANTUM,
             tolerance,
             bound_tolerance: tolerance,
             pool,
@@ -347,7 +352,7 @@ impl Queue {
     /// Lets a bucket wait for its next turn.
     fn append(&mut self, id: u16) {
         let bucket = &mut self.buckets[usize::from(id)];
-        bucket.deficit += QUANTUM;
+        bucket.deficit += self.turn;
         bucket.list = bucket.home.map_or(List::Backlogged, List::Bound);
         let list = bucket.list;
         self.list(list).push_back(id);
@@ -417,6 +422,12 @@ impl Queue {
     pub fn set_limits(&mut self, limit: u64, buffers: usize) {
         self.limit = limit;
         self.pool.set_limit(buffers);
+    }
+
+    /// Sets the bytes of a turn of a conversation with a backlog, within one full packet and a train. What belongs
+    /// together costs less on its way than what alternates.
+    pub fn set_turn(&mut self, bytes: u64) {
+        self.turn = (bytes.min(LONGEST_TURN as u64) as i64).max(QUANTUM);
     }
 
     /// Sets how long packets may wait, and those of bound conversations.
@@ -496,6 +507,26 @@ mod tests {
         let early = order[..200].iter().filter(|bucket| **bucket == 1).count();
         assert!((45..56).contains(&early), "{early} of 200 are long, three short ones weigh the same");
         assert_eq!((order.len(), q.bytes(), q.packets(), q.buffers_out()), (400, 0, 0, 0));
+    }
+
+    #[test]
+    fn longer_turns_are_as_fair_and_do_not_hold_sparse_ones_up() {
+        let (mut q, now) = (queue(1 << 20), Instant::ZERO);
+        q.set_turn(6_000);
+        (0..100).for_each(|_| push(&mut q, now, 1, 1_500));
+        (0..100).for_each(|_| push(&mut q, now, 2, 1_500));
+        let mut early = Vec::new();
+        for _ in 0..40 {
+            let packet = q.pop_sparse(now, 2_000, 2_000).or_else(|| q.pop_backlogged(now, 2_000, 2_000));
+            let packet = packet.expect("it waits");
+            early.push(packet.bucket);
+            q.give_back(packet);
+        }
+        let changes = early.windows(2).filter(|two| two[0] != two[1]).count();
+        let first = early.iter().filter(|bucket| **bucket == 1).count();
+        assert!((16..=24).contains(&first) && changes <= 12, "{first} of 40 are the first's: {early:?}");
+        push(&mut q, now, 3, 100);
+        assert!(q.pop_sparse(now, 2_000, 2_000).is_some_and(|packet| packet.bucket == 3));
     }
 
     #[test]
