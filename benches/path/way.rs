@@ -1,6 +1,7 @@
 //! A packet's way through a portal, in the order of `ARCHITECTURE.md`: packets of 1,400 bytes in trains of 44.
 
 use netcombiner::core::offload::{Coalescer, Segments};
+use netcombiner::core::packet::Inner;
 use netcombiner::core::session::protection::{Manner, Protector, Sealed, Suite};
 use netcombiner::core::wire::{HEADER_LEN, Header, Kind, Order};
 
@@ -66,7 +67,8 @@ fn merge(packet: SuperPacket, unsummed: bool) -> impl FnMut(&mut Meter) {
         let count = meter.time(|| {
             let mut count = 0;
             for packet in &packets {
-                coalescer.push(packet, unsummed, &mut |merged| count += merged.count);
+                let packet = Inner { unsummed, ..packet[..].into() };
+                coalescer.push(packet, &mut |merged| count += merged.count);
             }
             coalescer.flush(&mut |merged| count += merged.count);
             count

@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use netcombiner::core::offload::{Coalescer, Merged, Segments, VirtioHeader, completed};
+use netcombiner::core::packet::Inner;
 
 fuzz_target!(|data: &[u8]| {
     let mut out = [0; 2_048];
@@ -18,8 +19,8 @@ fuzz_target!(|data: &[u8]| {
     let mut coalescer = Coalescer::new(true, true);
     let (mut rest, mut count) = (data, 0);
     let mut cut = |merged: Merged<'_>| {
-        let mut segments = Segments::new(&merged.header, merged.packet).expect("what was merged can be cut");
-        while segments.next(merged.packet, &mut out).is_some() {
+        let mut segments = Segments::new(&merged.header, merged.head).expect("what was merged can be cut");
+        while segments.next(merged.head, &mut out).is_some() {
             count -= 1;
         }
     };
@@ -27,7 +28,8 @@ fuzz_target!(|data: &[u8]| {
     while let Some((len, packets)) = rest.split_first() {
         let (packet, after) = packets.split_at(packets.len().min((*len).into()));
         // Every second one says that its checksum is not summed, which may be wrong.
-        coalescer.push(packet, pushed % 2 == 1, &mut cut);
+        let packet = Inner { unsummed: pushed % 2 == 1, ..packet.into() };
+        coalescer.push(packet, &mut cut);
         completed(packet);
         (rest, pushed) = (after, pushed + 1);
     }

@@ -1,5 +1,7 @@
 //! Inner packets in buffers of a bounded pool.
 
+use std::borrow::Cow;
+
 use super::units::Instant;
 
 /// One inner packet in a buffer that goes back to its [`Pool`].
@@ -64,6 +66,42 @@ impl Packet {
         let mut packet = Pool::new(buffer_size, buffer_size).take().expect("one");
         packet.fill(bytes);
         packet
+    }
+}
+
+/// A packet on its way to the interface.
+#[derive(Clone, Copy, Debug)]
+pub struct Inner<'a> {
+    /// All of it, or all its headers that are known, of an even length.
+    pub head: &'a [u8],
+    /// What follows.
+    pub rest: &'a [u8],
+    /// Its TCP or UDP checksum is the sum of the pseudo header only.
+    pub unsummed: bool,
+}
+
+impl<'a> From<&'a [u8]> for Inner<'a> {
+    fn from(packet: &'a [u8]) -> Self {
+        Self { head: packet, rest: &[], unsummed: false }
+    }
+}
+
+impl<'a> From<&'a Packet> for Inner<'a> {
+    fn from(packet: &'a Packet) -> Self {
+        Self { unsummed: packet.unsummed, ..packet.bytes().into() }
+    }
+}
+
+impl<'a> Inner<'a> {
+    /// Length of the packet.
+    #[allow(clippy::len_without_is_empty, reason = "a packet is never empty")]
+    pub fn len(&self) -> usize {
+        self.head.len() + self.rest.len()
+    }
+
+    /// The packet in one piece.
+    pub fn whole(&self) -> Cow<'a, [u8]> {
+        if self.rest.is_empty() { self.head.into() } else { [self.head, self.rest].concat().into() }
     }
 }
 

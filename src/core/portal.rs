@@ -27,7 +27,7 @@ use super::load_test::{Options, Progress};
 use super::load_wire::{LoadReport, Request};
 use super::offload::completed;
 use super::outbound::{Event, Heard, LinkConfig, Outbound, Policy, Sealing, SocketId, Train};
-use super::packet::Packet;
+use super::packet::{Inner, Packet};
 use super::recent::Volume;
 use super::session::protection::{Manner, Sealed, Suite, Verified};
 use super::session::{Handshaken, KeyRing, Session};
@@ -73,20 +73,15 @@ pub struct Arrival<'a> {
 /// The interface, as the portal sees it. A closure is one that holds nothing back.
 pub trait Interface {
     /// Takes the next packet.
-    fn take(&mut self, packet: &[u8]);
-
-    /// Takes a packet whose TCP or UDP checksum is the sum of the pseudo header only.
-    fn take_unsummed(&mut self, packet: &[u8]) {
-        self.take(&completed(packet));
-    }
+    fn take(&mut self, packet: Inner<'_>);
 
     /// No more come for now: what was held back, to go with others, must go.
     fn flush(&mut self) {}
 }
 
 impl<F: FnMut(&[u8])> Interface for F {
-    fn take(&mut self, packet: &[u8]) {
-        self(packet);
+    fn take(&mut self, packet: Inner<'_>) {
+        self(&completed(packet));
     }
 }
 
@@ -129,7 +124,7 @@ pub struct Portal {
     inbound: Mutex<Inbound>,
     outbound: Mutex<Outbound>,
     /// Whose turn it is to hand packets to the interface.
-    delivery: Mutex<Counter>,
+    delivery: Mutex<Volume>,
     discards: Discards,
     /// Events wait to be taken.
     news: AtomicBool,
@@ -140,14 +135,6 @@ pub struct Portal {
 struct Ring {
     keys: KeyRing,
     generation: u64,
-}
-
-/// Where packets are handed to the interface.
-#[derive(Default)]
-struct Counter {
-    /// Where those of two pieces are put together.
-    scratch: Vec<u8>,
-    delivered: Volume,
 }
 
 /// The session and when to try what.
@@ -465,25 +452,24 @@ impl Portal {
         if deliveries.is_empty() {
             return;
         }
-        let mut counter = self.delivery();
-        let Counter { scratch, delivered } = &mut *counter;
+        let mut delivered = self.delivery();
         drop(inbound);
         let mut held = Vec::new();
         for delivery in deliveries {
             match delivery {
                 Delivery::Arrived(packet) => {
                     delivered.add(now, packet.len() as u64);
-                    hand(sink, packet.whole(scratch), packet.unsummed);
+                    sink.take(packet.inner());
                 }
                 Delivery::Held(packet) => {
                     delivered.add(now, packet.len() as u64);
-                    hand(sink, packet.bytes(), packet.unsummed);
+                    sink.take((&packet).into());
                     held.push(packet);
                 }
             }
         }
         sink.flush();
-        drop(counter);
+        drop(delivered);
         if !held.is_empty() {
             let mut inbound = self.inbound();
             held.into_iter().for_each(|packet| inbound.give_back(packet));
@@ -500,7 +486,7 @@ impl Portal {
         drop(outbound);
         for packet in &mut stranded {
             if icmp::too_big(packet, longest) {
-                sink.take(packet.bytes());
+                sink.take((&*packet).into());
             }
         }
         sink.flush();
@@ -897,10 +883,10 @@ impl Portal {
 
     /// Holds no other lock: who delivers takes this one while it holds that of the receiving half.
     fn describe_delivered(&self, now: Instant, into: &mut snapshot::Traffic) {
-        let counter = self.delivery();
-        into.received_packets = counter.delivered.packets();
-        into.received_bytes = counter.delivered.bytes();
-        into.receive_rate_bps = counter.delivered.rate(now).bits_per_second();
+        let delivered = self.delivery();
+        into.received_packets = delivered.packets();
+        into.received_bytes = delivered.bytes();
+        into.receive_rate_bps = delivered.rate(now).bits_per_second();
     }
 
     /// The last step of a call: who has something to send, and is there news?
@@ -928,7 +914,7 @@ impl Portal {
         self.inbound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn delivery(&self) -> MutexGuard<'_, Counter> {
+    fn delivery(&self) -> MutexGuard<'_, Volume> {
         self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -958,10 +944,6 @@ impl SessionRoom {
         self.trouble = Some(trouble.clone());
         news.then_some(Event::Trouble(trouble))
     }
-}
-
-fn hand(sink: Sink<'_>, packet: &[u8], unsummed: bool) {
-    if unsummed { sink.take_unsummed(packet) } else { sink.take(packet) }
 }
 
 /// Adds a datagram to what was heard of its link. Mostly there is one link.

@@ -336,7 +336,7 @@ impl Engine {
                     let ready = self.portal.enqueue(now(), spare.drain(..count), &mut bounced);
                     self.settle(ready);
                     let mut outlet = self.tun.outlet();
-                    bounced.iter().for_each(|packet| outlet.take(packet.bytes()));
+                    bounced.iter().for_each(|packet| outlet.take(packet.into()));
                     outlet.flush();
                     self.portal.give_back(bounced.drain(..));
                 }

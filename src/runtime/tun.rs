@@ -13,7 +13,7 @@ use tun::AbstractDevice;
 
 use super::sys;
 use crate::core::offload::{Coalescer, Cut, MAX_SUPER_PACKET, Merged, Segments, VirtioHeader, completed};
-use crate::core::packet::Packet;
+use crate::core::packet::{Inner, Packet};
 use crate::core::portal::Interface;
 
 /// An interface that lasts as long as this value.
@@ -219,22 +219,34 @@ impl Tun {
         Outlet { tun: self, coalescer: None }
     }
 
-    fn write(&self, packet: &[u8]) {
-        if self.device.send(packet).is_err() {
+    fn write(&self, packet: Inner<'_>) {
+        if self.write_bare(packet).is_err() {
             self.undelivered.fetch_add(1, Ordering::Relaxed);
         }
     }
 
+    #[cfg(target_os = "linux")]
+    fn write_bare(&self, packet: Inner<'_>) -> io::Result<()> {
+        writev(self, &[IoSlice::new(packet.head), IoSlice::new(packet.rest)])?;
+        Ok(())
+    }
+
+    /// Elsewhere the device knows what stands before a packet.
+    #[cfg(not(target_os = "linux"))]
+    fn write_bare(&self, packet: Inner<'_>) -> io::Result<()> {
+        self.device.send(&packet.whole()).map(drop)
+    }
+
     fn write_merged(&self, merged: &Merged<'_>) {
-        match self.write_headed(&merged.header, merged.packet) {
+        match self.write_headed(&merged.header, merged.head, merged.rest) {
             Ok(()) => {}
             Err(error) if merged.count > 1 => self.write_singly(merged, &error),
             Err(_) => _ = self.undelivered.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    fn write_headed(&self, header: &VirtioHeader, packet: &[u8]) -> io::Result<()> {
-        writev(self, &[IoSlice::new(&header.to_bytes()), IoSlice::new(packet)])?;
+    fn write_headed(&self, header: &VirtioHeader, head: &[u8], rest: &[u8]) -> io::Result<()> {
+        writev(self, &[IoSlice::new(&header.to_bytes()), IoSlice::new(head), IoSlice::new(rest)])?;
         Ok(())
     }
 
@@ -245,9 +257,9 @@ impl Tun {
         let mut packet = vec![0; self.buffer_size];
         let mut taken = false;
         // What was merged here can be cut.
-        let Ok(mut segments) = Segments::new(&merged.header, merged.packet) else { return };
-        while let Some(len) = segments.next(merged.packet, &mut packet) {
-            match self.write_headed(&VirtioHeader::default(), &packet[..len]) {
+        let Ok(mut segments) = Segments::new(&merged.header, merged.head) else { return };
+        while let Some(len) = segments.next(merged.head, &mut packet) {
+            match self.write_headed(&VirtioHeader::default(), &packet[..len], &[]) {
                 Ok(()) => taken = true,
                 Err(_) => _ = self.undelivered.fetch_add(1, Ordering::Relaxed),
             }
@@ -273,7 +285,7 @@ impl Reader {
 }
 
 impl Outlet<'_> {
-    fn merge(&mut self, packet: &[u8], unsummed: bool) {
+    fn merge(&mut self, packet: Inner<'_>) {
         let tun = self.tun;
         let coalescer = self.coalescer.get_or_insert_with(|| {
             let mut coalescer = tun.coalescer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -281,21 +293,18 @@ impl Outlet<'_> {
             coalescer.set(on & WRITE_TCP != 0, on & WRITE_UDP != 0);
             coalescer
         });
-        coalescer.push(packet, unsummed, &mut |merged| tun.write_merged(&merged));
+        coalescer.push(packet, &mut |merged| tun.write_merged(&merged));
     }
 }
 
 impl Interface for Outlet<'_> {
-    fn take(&mut self, packet: &[u8]) {
-        if self.tun.headed { self.merge(packet, false) } else { self.tun.write(packet) }
-    }
-
-    fn take_unsummed(&mut self, packet: &[u8]) {
-        if self.tun.headed {
-            return self.merge(packet, true);
+    fn take(&mut self, packet: Inner<'_>) {
+        match packet {
+            _ if self.tun.headed => self.merge(packet),
+            // It left when the peer still knew another interface of ours.
+            Inner { unsummed: true, .. } => self.tun.write((&*completed(packet)).into()),
+            _ => self.tun.write(packet),
         }
-        // It left when the peer still knew another interface of ours.
-        self.tun.write(&completed(packet));
     }
 
     fn flush(&mut self) {
@@ -402,7 +411,7 @@ mod tests {
 
     fn deliver(tun: &Tun, count: u8) {
         let mut outlet = tun.outlet();
-        (0..count).for_each(|number| outlet.take(&datagram(number)));
+        (0..count).for_each(|number| outlet.take((&datagram(number)[..]).into()));
         outlet.flush();
     }
 
@@ -432,7 +441,8 @@ mod tests {
             bring_up();
             let before = received();
             let mut coalescer = Coalescer::new(true, true);
-            (0..10).for_each(|number| coalescer.push(&datagram(number), false, &mut |_| unreachable!()));
+            (0..10)
+                .for_each(|number| coalescer.push((&datagram(number)[..]).into(), &mut |_| unreachable!()));
             coalescer.flush(&mut |merged| {
                 // Headers longer than the packet: the kernel says EINVAL.
                 let header = VirtioHeader { header_len: u16::MAX, ..merged.header };

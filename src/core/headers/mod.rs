@@ -23,6 +23,8 @@ mod decompressor;
 
 use std::ops::Deref;
 
+use super::packet::Inner;
+
 pub use compressor::{Compressor, Definition, Encoding};
 pub use decompressor::Decompressor;
 
@@ -113,15 +115,10 @@ impl Arrived<'_> {
         rest[..self.rest.len()].copy_from_slice(self.rest);
     }
 
-    /// The packet in one piece, put together in `scratch` if need be.
-    pub fn whole<'s>(&'s self, scratch: &'s mut Vec<u8>) -> &'s [u8] {
-        if self.head.is_empty() {
-            return self.rest;
-        }
-        scratch.clear();
-        scratch.extend_from_slice(&self.head);
-        scratch.extend_from_slice(self.rest);
-        scratch
+    /// The packet as it is handed over.
+    pub fn inner(&self) -> Inner<'_> {
+        let (head, rest) = if self.head.is_empty() { (self.rest, &[][..]) } else { (&*self.head, self.rest) };
+        Inner { head, rest, unsummed: self.unsummed }
     }
 }
 

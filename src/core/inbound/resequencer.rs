@@ -367,7 +367,7 @@ mod tests {
             let mut positions = Vec::new();
             for delivery in out {
                 match delivery {
-                    Delivery::Arrived(arrived) => positions.push(arrived.whole(&mut Vec::new())[0]),
+                    Delivery::Arrived(arrived) => positions.push(arrived.inner().head[0]),
                     Delivery::Held(packet) => {
                         positions.push(packet.bytes()[0]);
                         self.0.give_back(packet);

@@ -5,6 +5,7 @@ use super::{
     VirtioHeader, checksum_at,
 };
 use crate::core::checksum::{fold, pseudo, put, sum};
+use crate::core::packet::Inner;
 
 /// Conversations whose packets are collected at once: the queue of the other portal lets them take turns, packet by
 /// packet.
@@ -19,8 +20,10 @@ const MAX_LEN: usize = 65_535;
 pub struct Merged<'a> {
     /// What stands before it.
     pub header: VirtioHeader,
-    /// The packet.
-    pub packet: &'a [u8],
+    /// All of it, or the headers of one that nothing was merged with.
+    pub head: &'a [u8],
+    /// What follows.
+    pub rest: &'a [u8],
     /// How many packets it was made of.
     pub count: usize,
 }
@@ -88,21 +91,20 @@ impl Coalescer {
         (self.tcp, self.udp) = (tcp, udp);
     }
 
-    /// Takes a packet. What leaves because of that goes to `out`. The checksum of one that is `unsummed` is the sum of
-    /// the pseudo header only; it leaves like that.
-    pub fn push(&mut self, packet: &[u8], unsummed: bool, out: &mut impl FnMut(Merged<'_>)) {
+    /// Takes a packet. What leaves because of that goes to `out`. One that is not summed leaves like that.
+    pub fn push(&mut self, packet: Inner<'_>, out: &mut impl FnMut(Merged<'_>)) {
         match look(packet) {
-            Look::Mergeable(shape) if self.wants(shape.cut) => self.hold(packet, shape, unsummed, out),
+            Look::Mergeable(shape) if self.wants(shape.cut) => self.hold(packet, shape, out),
             Look::Mergeable(Shape { transport, .. }) | Look::Single { transport } => {
-                if let Some(at) = self.find(packet, transport) {
+                if let Some(at) = self.find(packet.head, transport) {
                     self.release(at, out);
                 }
-                out(single(packet, unsummed));
+                out(single(packet));
             }
-            Look::Portless => out(single(packet, unsummed)),
+            Look::Portless => out(single(packet)),
             Look::Obscure => {
                 self.flush(out);
-                out(single(packet, unsummed));
+                out(single(packet));
             }
         }
     }
@@ -119,12 +121,12 @@ impl Coalescer {
         if cut == Cut::Udp { self.udp } else { self.tcp }
     }
 
-    fn hold(&mut self, packet: &[u8], shape: Shape, unsummed: bool, out: &mut impl FnMut(Merged<'_>)) {
-        if let Some(at) = self.find(packet, shape.transport) {
+    fn hold(&mut self, packet: Inner<'_>, shape: Shape, out: &mut impl FnMut(Merged<'_>)) {
+        if let Some(at) = self.find(packet.head, shape.transport) {
             let slot = &mut self.slots[at];
-            if !slot.append(packet, shape, unsummed) {
+            if !slot.append(packet, shape) {
                 out(slot.finish());
-                slot.begin(packet, shape, unsummed);
+                slot.begin(packet, shape);
             }
             return;
         }
@@ -134,11 +136,11 @@ impl Coalescer {
         if self.used == self.slots.len() {
             self.slots.push(Slot::new());
         }
-        self.slots[self.used].begin(packet, shape, unsummed);
+        self.slots[self.used].begin(packet, shape);
         self.used += 1;
     }
 
-    /// The slot of the packet's conversation.
+    /// The slot of the conversation of the packet with these headers.
     fn find(&self, packet: &[u8], transport: usize) -> Option<usize> {
         self.slots[..self.used].iter().position(|slot| slot.is_of(packet, transport))
     }
@@ -164,17 +166,25 @@ impl Slot {
         }
     }
 
-    fn begin(&mut self, packet: &[u8], shape: Shape, unsummed: bool) {
-        self.bytes[..packet.len()].copy_from_slice(packet);
-        (self.len, self.count, self.shape) = (packet.len(), 1, shape);
-        (self.unsummed, self.verified) = (unsummed, false);
+    fn begin(&mut self, packet: Inner<'_>, shape: Shape) {
+        self.len = 0;
+        self.add(packet.head);
+        self.add(packet.rest);
+        (self.count, self.shape) = (1, shape);
+        (self.unsummed, self.verified) = (packet.unsummed, false);
         if shape.cut != Cut::Udp {
-            self.sequence = sequence(packet, &shape).wrapping_add(shape.size as u32);
+            self.sequence = sequence(packet.head, &shape).wrapping_add(shape.size as u32);
         }
-        self.closed = is_last(packet, &shape);
+        self.closed = is_last(packet.head, &shape);
     }
 
-    /// Whether the packet, whose transport header has ports and begins at `transport`, is of the conversation.
+    fn add(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        self.bytes[self.len..end].copy_from_slice(bytes);
+        self.len = end;
+    }
+
+    /// Whether the packet with these headers, of which that of the transport has ports and begins at `transport`, is of the conversation.
     fn is_of(&self, packet: &[u8], transport: usize) -> bool {
         let held = &self.bytes[..self.shape.payload];
         let (addresses, protocol) = if packet[0] >> 4 == 4 { (12..20, 9) } else { (8..40, 6) };
@@ -186,28 +196,31 @@ impl Slot {
     }
 
     /// Adds the packet, of the same conversation, if it follows those that are held.
-    fn append(&mut self, packet: &[u8], shape: Shape, unsummed: bool) -> bool {
-        if !self.is_followed_by(packet, &shape) {
+    fn append(&mut self, packet: Inner<'_>, shape: Shape) -> bool {
+        let head = packet.head;
+        if !self.is_followed_by(head, &shape) {
             return false;
         }
-        if !self.verified && !is_intact(&self.bytes[..self.len], &self.shape, self.unsummed) {
+        let held = Inner { unsummed: self.unsummed, ..self.bytes[..self.len].into() };
+        if !self.verified && !is_intact(held, &self.shape) {
             return false;
         }
         self.verified = true;
-        if !is_intact(packet, &shape, unsummed) {
+        if !is_intact(packet, &shape) {
             return false;
         }
-        let end = self.len + shape.size;
-        self.bytes[self.len..end].copy_from_slice(&packet[shape.payload..]);
-        (self.len, self.count) = (end, self.count + 1);
+        self.add(&head[shape.payload..]);
+        self.add(packet.rest);
+        self.count += 1;
         self.sequence = self.sequence.wrapping_add(shape.size as u32);
-        self.closed = shape.size < self.shape.size || is_last(packet, &shape);
+        self.closed = shape.size < self.shape.size || is_last(head, &shape);
         if shape.cut != Cut::Udp {
-            self.bytes[shape.transport + 13] |= packet[shape.transport + 13] & (FIN | PSH);
+            self.bytes[shape.transport + 13] |= head[shape.transport + 13] & (FIN | PSH);
         }
         true
     }
 
+    /// Whether the packet with these headers goes on where those that are held end.
     fn is_followed_by(&self, packet: &[u8], shape: &Shape) -> bool {
         let ours = &self.shape;
         let room = self.len + shape.size <= MAX_LEN && (shape.cut != Cut::Udp || self.count < MAX_DATAGRAMS);
@@ -242,7 +255,7 @@ impl Slot {
         let Shape { cut, transport, payload, size } = self.shape;
         let packet = &mut self.bytes[..self.len];
         if self.count == 1 {
-            return single(packet, self.unsummed);
+            return single(Inner { unsummed: self.unsummed, ..(&*packet).into() });
         }
         let len = packet.len();
         if packet[0] >> 4 == 4 {
@@ -268,19 +281,19 @@ impl Slot {
             checksum_start: transport as u16,
             checksum_offset: offset as u16,
         };
-        Merged { header, packet, count: self.count }
+        Merged { header, head: packet, rest: &[], count: self.count }
     }
 }
 
-fn single(packet: &[u8], unsummed: bool) -> Merged<'_> {
-    let field = if unsummed { checksum_at(packet) } else { None };
+fn single(packet: Inner<'_>) -> Merged<'_> {
+    let field = if packet.unsummed { checksum_at(packet.head) } else { None };
     let header = field.map_or(VirtioHeader::default(), |(transport, offset)| VirtioHeader {
         needs_checksum: true,
         checksum_start: transport as u16,
         checksum_offset: offset as u16,
         ..VirtioHeader::default()
     });
-    Merged { header, packet, count: 1 }
+    Merged { header, head: packet.head, rest: packet.rest, count: 1 }
 }
 
 /// TCP's sequence number.
@@ -294,33 +307,35 @@ fn is_last(packet: &[u8], shape: &Shape) -> bool {
     shape.cut != Cut::Udp && packet[shape.transport + 13] & (FIN | PSH) != 0
 }
 
-/// The checksums of the IPv4 header and of the transport are right, or the latter as right as one `unsummed` can be.
-fn is_intact(packet: &[u8], shape: &Shape, unsummed: bool) -> bool {
+/// The checksums of the IPv4 header and of the transport are right, or the latter as right as one not summed can be.
+fn is_intact(packet: Inner<'_>, shape: &Shape) -> bool {
     let (protocol, offset) = if shape.cut == Cut::Udp { (UDP, UDP_CHECKSUM) } else { (TCP, TCP_CHECKSUM) };
-    let covered = &packet[shape.transport..];
-    let ip = packet[0] >> 4 == 6 || sum(&packet[..shape.transport]) == 0xffff;
-    let pseudo = pseudo(packet, protocol, covered.len());
-    let transport = if unsummed {
+    let (head, covered) = (packet.head, &packet.head[shape.transport..]);
+    let ip = head[0] >> 4 == 6 || sum(&head[..shape.transport]) == 0xffff;
+    let pseudo = pseudo(head, protocol, covered.len() + packet.rest.len());
+    let transport = if packet.unsummed {
         covered[offset..offset + 2] == fold(pseudo).to_be_bytes()
     } else {
-        fold(pseudo + sum(covered)) == 0xffff
+        // Headers that stand apart have an even length.
+        fold(pseudo + sum(covered) + sum(packet.rest)) == 0xffff
     };
     ip && transport
 }
 
-fn look(packet: &[u8]) -> Look {
+fn look(packet: Inner<'_>) -> Look {
+    let (len, packet) = (packet.len(), packet.head);
     let (transport, protocol) = match packet.first() {
-        _ if packet.len() > MAX_LEN => return Look::Obscure,
+        _ if len > MAX_LEN => return Look::Obscure,
         // No options, no fragment, nothing behind its end.
         Some(0x45) if packet.len() >= 20 => {
             let whole = packet[6] & 0xbf == 0 && packet[7] == 0;
-            if !whole || usize::from(u16::from_be_bytes([packet[2], packet[3]])) != packet.len() {
+            if !whole || usize::from(u16::from_be_bytes([packet[2], packet[3]])) != len {
                 return Look::Obscure;
             }
             (20, packet[9])
         }
         Some(first) if first >> 4 == 6 && packet.len() >= 40 => {
-            if usize::from(u16::from_be_bytes([packet[4], packet[5]])) + 40 != packet.len() {
+            if usize::from(u16::from_be_bytes([packet[4], packet[5]])) + 40 != len {
                 return Look::Obscure;
             }
             (40, packet[6])
@@ -337,9 +352,9 @@ fn look(packet: &[u8]) -> Look {
             (cut, header_len, plain && header_len >= TCP_HEADER)
         }
         UDP if header.len() >= UDP_HEADER => {
-            let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+            let datagram = usize::from(u16::from_be_bytes([header[4], header[5]]));
             let summed = header[UDP_CHECKSUM..UDP_CHECKSUM + 2] != [0, 0];
-            (Cut::Udp, UDP_HEADER, summed && len == header.len())
+            (Cut::Udp, UDP_HEADER, summed && datagram + transport == len)
         }
         TCP | UDP => return Look::Obscure,
         // With IPv6, others may stand before TCP or UDP.
@@ -348,8 +363,8 @@ fn look(packet: &[u8]) -> Look {
         _ => return Look::Obscure,
     };
     let payload = transport + header_len;
-    if plain && payload < packet.len() {
-        Look::Mergeable(Shape { cut, transport, payload, size: packet.len() - payload })
+    if plain && payload < len && payload <= packet.len() {
+        Look::Mergeable(Shape { cut, transport, payload, size: len - payload })
     } else {
         Look::Single { transport }
     }

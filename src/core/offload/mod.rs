@@ -7,6 +7,10 @@
 mod coalesce;
 mod segment;
 
+use std::borrow::Cow;
+
+use super::packet::Inner;
+
 pub use coalesce::{Coalescer, Merged};
 pub use segment::{Malformed, Segments};
 
@@ -118,14 +122,15 @@ impl VirtioHeader {
     }
 }
 
-/// The packet, whose checksum is the sum of the pseudo header only, with all of it summed. One without such a field stays
-/// as it is.
-pub fn completed(packet: &[u8]) -> Vec<u8> {
-    let mut packet = packet.to_vec();
-    if let Some((transport, offset)) = checksum_at(&packet) {
-        segment::complete(&mut packet[transport..], offset);
+/// The packet in one piece, its checksum summed. One without such a field stays as it is.
+pub fn completed(packet: Inner<'_>) -> Cow<'_, [u8]> {
+    let mut whole = packet.whole();
+    if packet.unsummed
+        && let Some((transport, offset)) = checksum_at(&whole)
+    {
+        segment::complete(&mut whole.to_mut()[transport..], offset);
     }
-    packet
+    whole
 }
 
 /// Where the header of TCP or UDP begins in a packet without IP options, extension headers and fragmentation, and

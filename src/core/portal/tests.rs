@@ -237,12 +237,8 @@ fn links_come_up_measured_and_without_a_discarded_datagram() {
 struct Given([Vec<Vec<u8>>; 2]);
 
 impl Interface for Given {
-    fn take(&mut self, packet: &[u8]) {
-        self.0[0].push(packet.to_vec());
-    }
-
-    fn take_unsummed(&mut self, packet: &[u8]) {
-        self.0[1].push(packet.to_vec());
+    fn take(&mut self, packet: Inner<'_>) {
+        self.0[usize::from(packet.unsummed)].push(packet.whole().into_owned());
     }
 }
 
