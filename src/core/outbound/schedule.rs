@@ -231,9 +231,13 @@ impl Outbound {
     }
 
     fn pull_backlog(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+        // With something in flight, the link's delay stays what it is for a train.
+        let busy = self.link(id).is_some_and(|link| link.sender.in_flight() > 0);
+        let striped = busy.then(|| self.is_striped(id));
         self.fill(now, id, sealing, train, |this, train, room| {
+            let striped = striped.unwrap_or_else(|| this.is_striped(id));
             // What overflows ends within a train.
-            if !this.takes_backlog(now, id) {
+            if !striped && !this.takes_overflow(now, id) {
                 return false;
             }
             let longest = this.carries(id);

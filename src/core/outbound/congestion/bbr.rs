@@ -73,6 +73,8 @@ pub struct Bbr {
     phase_round: u64,
     /// Largest delivery rate of each of the last rounds, bytes per second.
     rates: [u64; FILTER_ROUNDS],
+    /// The largest of these.
+    bandwidth: u64,
     round: u64,
     /// The round ends when what is sent now has been acknowledged.
     round_ends: u64,
@@ -115,6 +117,7 @@ impl Bbr {
             phase_since: Instant::ZERO,
             phase_round: 0,
             rates: [0; FILTER_ROUNDS],
+            bandwidth: 0,
             round: 0,
             round_ends: 0,
             round_rate: 0,
@@ -141,8 +144,10 @@ impl Bbr {
         }
     }
 
-    fn bandwidth(&self) -> u64 {
-        self.rates.iter().copied().max().unwrap_or(0)
+    /// This round delivered so much.
+    fn note_rate(&mut self, rate: u64) {
+        self.rates[self.round as usize % FILTER_ROUNDS] = rate;
+        self.bandwidth = self.rates.iter().copied().max().unwrap_or(0);
     }
 
     fn min_rtt(&self) -> Duration {
@@ -160,14 +165,14 @@ impl Bbr {
     }
 
     fn bytes_in(&self, time: Duration) -> u64 {
-        Rate::from_bytes_per_second(self.bandwidth()).bytes_in(time)
+        Rate::from_bytes_per_second(self.bandwidth).bytes_in(time)
     }
 
     fn enter(&mut self, now: Instant, phase: Phase) {
         (self.phase, self.phase_since, self.phase_round) = (phase, now, self.round);
         self.phase_min_rtt = Duration::MAX;
         if phase == Phase::Up {
-            (self.full_bandwidth, self.full_rounds) = (self.bandwidth(), 0);
+            (self.full_bandwidth, self.full_rounds) = (self.bandwidth, 0);
         }
     }
 
@@ -211,9 +216,8 @@ impl Bbr {
             self.round_app_limited = false;
             self.round_rate = self.round_rate.max(rate);
         }
-        if !sample.app_limited || rate > self.bandwidth() {
-            let slot = &mut self.rates[self.round as usize % FILTER_ROUNDS];
-            *slot = (*slot).max(rate);
+        if !sample.app_limited || rate > self.bandwidth {
+            self.note_rate(rate.max(self.rates[self.round as usize % FILTER_ROUNDS]));
         }
     }
 
@@ -246,11 +250,10 @@ impl Bbr {
         let searching = matches!(self.phase, Phase::Startup);
         if searching {
             self.end_startup_round(now, 2 * self.round_inflated > self.round_samples || massive);
-        } else if honest && (inflated || massive) && (self.round_rate as f64) < 0.9 * self.bandwidth() as f64
-        {
+        } else if honest && (inflated || massive) && (self.round_rate as f64) < 0.9 * self.bandwidth as f64 {
             // There was a queue, or no room for one, so what came through is what the path gives.
             self.rates = [0; FILTER_ROUNDS];
-            self.rates[self.round as usize % FILTER_ROUNDS] = self.round_rate;
+            self.note_rate(self.round_rate);
             self.enter(now, Phase::Down);
         }
         self.inflated_rounds = if inflated { self.inflated_rounds + 1 } else { 0 };
@@ -262,15 +265,14 @@ impl Bbr {
         }
         self.round += 1;
         // Idle rounds tell nothing, so they forget nothing.
-        let kept = if honest { 0 } else { self.bandwidth() };
-        self.rates[self.round as usize % FILTER_ROUNDS] = kept;
+        self.note_rate(if honest { 0 } else { self.bandwidth });
         (self.round_rate, self.round_min_rtt, self.round_app_limited) = (0, Duration::MAX, true);
         (self.round_min_queued, self.round_min_return) = (Duration::MAX, Duration::MAX);
         (self.round_lost, self.round_acked, self.round_inflated, self.round_samples) = (0, 0, 0, 0);
     }
 
     fn end_startup_round(&mut self, now: Instant, overrun: bool) {
-        let bandwidth = self.bandwidth();
+        let bandwidth = self.bandwidth;
         if bandwidth as f64 >= STARTUP_GROWTH * self.full_bandwidth as f64 {
             (self.full_bandwidth, self.full_rounds) = (bandwidth, 0);
         } else if !self.round_app_limited {
@@ -297,8 +299,8 @@ impl Bbr {
             }
             Phase::Cruise => {}
             Phase::Up if round_started && rounds >= 1 => {
-                let grown = self.bandwidth() as f64 >= UP_GROWTH * self.full_bandwidth as f64;
-                self.full_bandwidth = self.full_bandwidth.max(self.bandwidth());
+                let grown = self.bandwidth as f64 >= UP_GROWTH * self.full_bandwidth as f64;
+                self.full_bandwidth = self.full_bandwidth.max(self.bandwidth);
                 self.full_rounds = if grown { 0 } else { self.full_rounds + 1 };
                 // The first round's samples speak of what was sent before it.
                 if self.full_rounds >= 2 {
@@ -348,7 +350,7 @@ impl Controller for Bbr {
     fn window(&self) -> Option<u64> {
         let least = MINIMUM_WINDOW * self.max_datagram;
         let initial = self.initial_window(self.min_rtt.unwrap_or_default());
-        if self.bandwidth() == 0 || self.min_rtt.is_none() {
+        if self.bandwidth == 0 || self.min_rtt.is_none() {
             return Some(initial);
         }
         let target = self.bytes_in(self.cycle());
@@ -371,7 +373,7 @@ impl Controller for Bbr {
             Phase::Up => UP_GAIN,
             Phase::Cruise | Phase::ProbeRtt { .. } => 1.0,
         };
-        let rate = Rate::from_bytes_per_second(self.bandwidth()).scaled(gain * PACING_MARGIN);
+        let rate = Rate::from_bytes_per_second(self.bandwidth).scaled(gain * PACING_MARGIN);
         if self.phase != Phase::Startup {
             return Some(rate);
         }
@@ -381,7 +383,7 @@ impl Controller for Bbr {
     }
 
     fn bandwidth(&self) -> Option<Rate> {
-        Some(Rate::from_bytes_per_second(self.bandwidth())).filter(|rate| rate.bytes_per_second() > 0)
+        Some(Rate::from_bytes_per_second(self.bandwidth)).filter(|rate| rate.bytes_per_second() > 0)
     }
 
     fn is_searching(&self) -> bool {
