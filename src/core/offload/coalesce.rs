@@ -184,7 +184,8 @@ impl Slot {
         self.len = end;
     }
 
-    /// Whether the packet with these headers, of which that of the transport has ports and begins at `transport`, is of the conversation.
+    /// Whether the packet with these headers, of which that of the transport has ports and begins at `transport`, is of
+    /// the conversation.
     fn is_of(&self, packet: &[u8], transport: usize) -> bool {
         let held = &self.bytes[..self.shape.payload];
         let (addresses, protocol) = if packet[0] >> 4 == 4 { (12..20, 9) } else { (8..40, 6) };
