@@ -19,8 +19,8 @@ fuzz_target!(|data: &[u8]| {
     let mut coalescer = Coalescer::new(true, true);
     let (mut rest, mut count) = (data, 0);
     let mut cut = |merged: Merged<'_>| {
-        let mut segments = Segments::new(&merged.header, merged.head).expect("what was merged can be cut");
-        while segments.next(merged.head, &mut out).is_some() {
+        let mut segments = Segments::new(&merged.header, merged.packet.head).expect("what was merged can be cut");
+        while segments.next(merged.packet.head, &mut out).is_some() {
             count -= 1;
         }
     };

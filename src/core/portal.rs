@@ -455,15 +455,15 @@ impl Portal {
         let mut delivered = self.delivery();
         drop(inbound);
         let mut held = Vec::new();
+        let mut hand = |packet: Inner<'_>| {
+            delivered.add(now, packet.len() as u64);
+            sink.take(packet);
+        };
         for delivery in deliveries {
             match delivery {
-                Delivery::Arrived(packet) => {
-                    delivered.add(now, packet.len() as u64);
-                    sink.take(packet.inner());
-                }
+                Delivery::Arrived(packet) => hand(packet.inner()),
                 Delivery::Held(packet) => {
-                    delivered.add(now, packet.len() as u64);
-                    sink.take((&packet).into());
+                    hand((&packet).into());
                     held.push(packet);
                 }
             }

@@ -238,15 +238,16 @@ impl Tun {
     }
 
     fn write_merged(&self, merged: &Merged<'_>) {
-        match self.write_headed(&merged.header, merged.head, merged.rest) {
+        match self.write_headed(&merged.header, merged.packet) {
             Ok(()) => {}
             Err(error) if merged.count > 1 => self.write_singly(merged, &error),
             Err(_) => _ = self.undelivered.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    fn write_headed(&self, header: &VirtioHeader, head: &[u8], rest: &[u8]) -> io::Result<()> {
-        writev(self, &[IoSlice::new(&header.to_bytes()), IoSlice::new(head), IoSlice::new(rest)])?;
+    fn write_headed(&self, header: &VirtioHeader, packet: Inner<'_>) -> io::Result<()> {
+        let header = header.to_bytes();
+        writev(self, &[&header, packet.head, packet.rest].map(IoSlice::new))?;
         Ok(())
     }
 
@@ -257,9 +258,9 @@ impl Tun {
         let mut packet = vec![0; self.buffer_size];
         let mut taken = false;
         // What was merged here can be cut.
-        let Ok(mut segments) = Segments::new(&merged.header, merged.head) else { return };
-        while let Some(len) = segments.next(merged.head, &mut packet) {
-            match self.write_headed(&VirtioHeader::default(), &packet[..len], &[]) {
+        let Ok(mut segments) = Segments::new(&merged.header, merged.packet.head) else { return };
+        while let Some(len) = segments.next(merged.packet.head, &mut packet) {
+            match self.write_headed(&VirtioHeader::default(), packet[..len].into()) {
                 Ok(()) => taken = true,
                 Err(_) => _ = self.undelivered.fetch_add(1, Ordering::Relaxed),
             }

@@ -7,8 +7,7 @@ use super::{
 use crate::core::checksum::{fold, pseudo, put, sum};
 use crate::core::packet::Inner;
 
-/// Conversations whose packets are collected at once: the queue of the other portal lets them take turns, packet by
-/// packet.
+/// Conversations whose packets are collected at once: the queue of the other portal lets them take turns.
 const HELD: usize = 16;
 /// Most datagrams that Linux cuts one of UDP into (`UDP_MAX_SEGMENTS` before Linux 6.9).
 const MAX_DATAGRAMS: usize = 64;
@@ -20,10 +19,8 @@ const MAX_LEN: usize = 65_535;
 pub struct Merged<'a> {
     /// What stands before it.
     pub header: VirtioHeader,
-    /// All of it, or the headers of one that nothing was merged with.
-    pub head: &'a [u8],
-    /// What follows.
-    pub rest: &'a [u8],
+    /// The packet, in one piece if it was made of several.
+    pub packet: Inner<'a>,
     /// How many packets it was made of.
     pub count: usize,
 }
@@ -282,7 +279,7 @@ impl Slot {
             checksum_start: transport as u16,
             checksum_offset: offset as u16,
         };
-        Merged { header, head: packet, rest: &[], count: self.count }
+        Merged { header, packet: (&*packet).into(), count: self.count }
     }
 }
 
@@ -294,7 +291,7 @@ fn single(packet: Inner<'_>) -> Merged<'_> {
         checksum_offset: offset as u16,
         ..VirtioHeader::default()
     });
-    Merged { header, head: packet.head, rest: packet.rest, count: 1 }
+    Merged { header, packet, count: 1 }
 }
 
 /// TCP's sequence number.

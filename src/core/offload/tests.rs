@@ -166,10 +166,10 @@ fn cut(header: &VirtioHeader, packet: &[u8]) -> Vec<Vec<u8>> {
 
 /// The packets that it was made of, their checksums left to somebody else.
 fn cut_unsummed(merged: &Merged<'_>) -> Vec<Vec<u8>> {
-    let mut segments = Segments::new(&merged.header, merged.head).expect("well-formed");
-    segments.leave_unsummed(merged.head);
+    let mut segments = Segments::new(&merged.header, merged.packet.head).expect("well-formed");
+    segments.leave_unsummed(merged.packet.head);
     assert_eq!(segments.is_unsummed(), merged.count > 1);
-    pieces(segments, merged.head)
+    pieces(segments, merged.packet.head)
 }
 
 /// A packet as it comes in: the headers of every second full one stand apart.
@@ -205,7 +205,7 @@ fn through(packets: &[Vec<u8>], batch: usize) -> (Vec<Vec<u8>>, usize) {
     let mut coalescer = Coalescer::new(true, true);
     let (mut got, mut writes) = (Vec::new(), 0);
     let mut out = |merged: Merged<'_>| {
-        let whole = cut(&merged.header, &[merged.head, merged.rest].concat());
+        let whole = cut(&merged.header, &merged.packet.whole());
         assert_eq!(whole.len(), merged.count);
         got.extend(whole);
         writes += 1;
@@ -272,7 +272,7 @@ proptest! {
         }
         let mut got = Vec::new();
         if headed {
-            let mut out = |merged: Merged<'_>| got.extend(cut(&merged.header, &[merged.head, merged.rest].concat()));
+            let mut out = |merged: Merged<'_>| got.extend(cut(&merged.header, &merged.packet.whole()));
             left.iter().for_each(|packet| coalescer.push(given(packet, true), &mut out));
             coalescer.flush(&mut out);
         } else {

@@ -19,7 +19,7 @@ use crate::core::wire::BUCKETS;
 /// Bytes of a bucket's first turn, and the least of its later ones: one full packet (RFC 8290 §4.1.1).
 const QUANTUM: i64 = 1514;
 /// Most bytes of a later turn: a train.
-const LONGEST_TURN: i64 = 1 << 16;
+const LONGEST_TURN: u64 = 1 << 16;
 
 /// Conversations whose first packet is too long for a link that are passed over to find one that is not.
 const MAX_SKIPPED: usize = 64;
@@ -427,7 +427,7 @@ impl Queue {
     /// Sets the bytes of a turn of a conversation with a backlog, within one full packet and a train. What belongs
     /// together costs less on its way than what alternates.
     pub fn set_turn(&mut self, bytes: u64) {
-        self.turn = (bytes.min(LONGEST_TURN as u64) as i64).max(QUANTUM);
+        self.turn = bytes.clamp(QUANTUM as u64, LONGEST_TURN) as i64;
     }
 
     /// Sets how long packets may wait, and those of bound conversations.
