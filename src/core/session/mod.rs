@@ -395,8 +395,7 @@ impl Session {
     fn terms_with(&self, peer: &Hello) -> Terms {
         Terms {
             suite: Suite::agree(self.manner, self.hardware_aes && peer.hardware_aes),
-            // Where nothing of ours tells damage on the way, the checksum has to.
-            takes_unsummed: peer.takes_unsummed && self.manner != Manner::None,
+            takes_unsummed: peer.takes_unsummed,
         }
     }
 
