@@ -27,11 +27,9 @@ use super::wake::Wake;
 use crate::core::discard::{Discard, Discards};
 use crate::core::outbound::{SocketId, Train};
 use crate::core::packet::Packet;
-use crate::core::portal::{Arrival, Effects, Interface, Portal};
+use crate::core::portal::{Arrival, BATCH, Effects, Interface, Portal};
 use crate::core::units::{LinkId, MAX_LINKS};
 
-/// Packets read from the interface before they are queued together.
-const TUN_BATCH: usize = 64;
 /// A reader that waits for room in the queue looks again after this, should a wake-up be missed.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
 /// Send errors in a row after which a link is not trusted any more.
@@ -320,7 +318,7 @@ impl Engine {
         let mut reader = self.tun.reader();
         let mut doze = Doze::default();
         while !self.stopping.load(Ordering::Acquire) {
-            self.portal.lend(&mut spare, TUN_BATCH);
+            self.portal.lend(&mut spare, BATCH);
             if spare.is_empty() {
                 self.wait_for_room(&mut spare);
                 continue;
@@ -348,7 +346,7 @@ impl Engine {
     /// Waits until the queue lends buffers again. Not to read is what tells the kernel to hold packets back.
     fn wait_for_room(&self, spare: &mut Vec<Packet>) {
         self.starved.store(true, Ordering::Release);
-        self.portal.lend(spare, TUN_BATCH);
+        self.portal.lend(spare, BATCH);
         if spare.is_empty() {
             std::thread::park_timeout(ROOM_WAIT);
         }
@@ -416,9 +414,8 @@ impl Engine {
             socket.busy.store(true, Ordering::Release);
             let mut received = receiver.received(count).peekable();
             while let Some(source) = received.peek().map(|first| first.source) {
-                // No more at once than acknowledgements and the other links' threads should wait for.
                 let same = std::iter::from_fn(|| received.next_if(|next| next.source == source));
-                let whole = same.take(mmsg::BATCH).filter_map(|received| {
+                let whole = same.take(BATCH).filter_map(|received| {
                     if received.datagram.is_none() {
                         let arrival = Arrival { socket: id, source, discards: &socket.discards };
                         self.portal.discard(&arrival, Discard::Oversized);
