@@ -50,6 +50,23 @@ impl Bytes {
     }
 }
 
+/// Packets, and their bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum {
+    /// How many.
+    pub count: u64,
+    /// Of all together.
+    pub bytes: u64,
+}
+
+impl Sum {
+    /// One more, of `len` bytes.
+    pub fn add(&mut self, len: usize) {
+        self.count += 1;
+        self.bytes += len as u64;
+    }
+}
+
 /// Bytes since the start, and of the last seconds.
 #[derive(Clone, Debug, Default)]
 pub struct Volume {
@@ -61,14 +78,14 @@ pub struct Volume {
 impl Volume {
     /// Adds one packet of now.
     pub fn add(&mut self, now: Instant, bytes: u64) {
-        self.add_all(now, 1, bytes);
+        self.add_all(now, Sum { count: 1, bytes });
     }
 
-    /// Adds `packets` of now that have `bytes` together.
-    pub fn add_all(&mut self, now: Instant, packets: u64, bytes: u64) {
-        self.packets += packets;
-        self.total += bytes;
-        self.lately.add(now, bytes);
+    /// Adds packets of now.
+    pub fn add_all(&mut self, now: Instant, sum: Sum) {
+        self.packets += sum.count;
+        self.total += sum.bytes;
+        self.lately.add(now, sum.bytes);
     }
 
     /// Bytes since the start.

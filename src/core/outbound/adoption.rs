@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::Outbound;
 use super::link::Link;
 use super::stamp::Stamp;
-use super::train::{Sealing, Train};
+use super::train::{Train, Trip};
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
 use crate::core::wire::{HEADER_LEN, Kind};
 
@@ -186,23 +186,23 @@ impl Outbound {
 
     /// Sends what waits of the conversations that the link has adopted; if that is nothing, padding while it is being
     /// measured.
-    pub(super) fn pull_own_load(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+    pub(super) fn pull_own_load(&mut self, trip: Trip, train: &mut Train) {
+        let Trip { now, link: id, .. } = trip;
         if self.queue.has_bound(id) {
-            self.fill(now, id, sealing, train, |this, train, room| {
+            self.fill(trip, train, |this, train, room| {
                 let packet = this.queue.pop_bound(now, id, room, this.carries(id));
-                packet.map(|packet| this.send(now, id, sealing, train, packet)).is_some()
+                packet.map(|packet| this.send(trip, train, packet)).is_some()
             });
         } else if self.load.fills(id) {
-            self.fill(now, id, sealing, train, |this, train, room| {
-                this.pad_for_test(now, id, sealing, train, room)
-            });
+            self.fill(trip, train, |this, train, room| this.pad_for_test(trip, train, room));
         } else if self.has_own_load(now, id) {
-            self.fill(now, id, sealing, train, |this, train, room| this.pad(now, id, sealing, train, room));
+            self.fill(trip, train, |this, train, room| this.pad(trip, train, room));
         }
     }
 
     /// Sends one datagram of padding, if there is room and it is needed.
-    fn pad(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, room: u64) -> bool {
+    fn pad(&mut self, trip: Trip, train: &mut Train, room: u64) -> bool {
+        let Trip { now, link: id, sealing, .. } = trip;
         let longest = self.carries(id);
         let Some(link) = self.links[id.index()].as_deref_mut().filter(|_| room >= longest) else {
             return false;
@@ -213,7 +213,7 @@ impl Outbound {
         }
         let bytes = HEADER_LEN + longest as usize + sealing.footer_len;
         link.measurement.bytes += bytes as u64;
-        let mut stamp = Stamp::new(now, id, 0, sealing, &mut self.data_sequence);
+        let mut stamp = Stamp::new(trip, 0, &mut self.data_sequence);
         stamp.control(train, link, Kind::Padding, 0, longest as usize).fill(0);
         link.sender.on_sent(now, bytes, None);
         true

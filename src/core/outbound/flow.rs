@@ -40,21 +40,28 @@ pub struct Classifier {
     /// Another part of the hash, of the last conversation in each bucket that began as QUIC. Only that beginning can be
     /// told from other UDP, at whatever port.
     quic: Box<[u32]>,
+    /// The conversation of the last packet, and its hash: mostly several of one come in a row.
+    last: Option<(Conversation, u64)>,
 }
 
 impl Classifier {
     /// `seed` is secret and random, so that nobody outside can make conversations collide.
     pub fn new(seed: [u8; 16]) -> Self {
         let seed = u128::from_be_bytes(seed);
-        Self { keys: ((seed >> 64) as u64, seed as u64), quic: vec![0; BUCKETS.into()].into() }
+        Self { keys: ((seed >> 64) as u64, seed as u64), quic: vec![0; BUCKETS.into()].into(), last: None }
     }
 
     /// Looks at a packet; `None` if it is neither IPv4 nor IPv6.
     pub fn glance(&mut self, packet: &[u8]) -> Option<Glance> {
         let parsed = Parsed::read(packet)?;
-        let hash = self.hash(&parsed);
+        let hash = match self.last {
+            Some((last, hash)) if last == parsed.conversation => hash,
+            _ => self.hash(&parsed.conversation),
+        };
+        self.last = Some((parsed.conversation, hash));
         let bucket = 1 + (hash % u64::from(BUCKETS - 1)) as u16;
-        let ordered = match parsed.protocol {
+        let Conversation { protocol, ports, .. } = parsed.conversation;
+        let ordered = match protocol {
             TCP => !parsed.pure_ack,
             UDP => {
                 let quic = &mut self.quic[usize::from(bucket)];
@@ -64,25 +71,25 @@ impl Classifier {
                 }
                 let at = |port| ORDERED_PORTS.contains(&port);
                 *quic == tag
-                    || parsed.ports.is_some_and(|(from, to)| at(from) || at(to))
+                    || ports.is_some_and(|(from, to)| at(from) || at(to))
                     || is_wireguard(parsed.datagram)
             }
             protocol => protocol == ESP || protocol == SCTP || TUNNELS.contains(&protocol),
         };
-        let realtime = !ordered && (parsed.protocol == UDP || REALTIME_CLASSES.contains(&parsed.class));
+        let realtime = !ordered && (protocol == UDP || REALTIME_CLASSES.contains(&parsed.class));
         Some(Glance { bucket, ordered, realtime })
     }
 
-    fn hash(&self, parsed: &Parsed) -> u64 {
+    fn hash(&self, conversation: &Conversation) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.keys.0, self.keys.1);
-        for address in [parsed.source, parsed.destination] {
+        for address in [conversation.source, conversation.destination] {
             match address {
                 IpAddr::V4(v4) => hasher.write(&v4.octets()),
                 IpAddr::V6(v6) => hasher.write(&v6.octets()),
             }
         }
-        hasher.write_u8(parsed.protocol);
-        let (from, to) = parsed.ports.unwrap_or((0, 0));
+        hasher.write_u8(conversation.protocol);
+        let (from, to) = conversation.ports.unwrap_or((0, 0));
         hasher.write_u16(from);
         hasher.write_u16(to);
         hasher.finish()
@@ -106,13 +113,19 @@ fn is_wireguard(datagram: &[u8]) -> bool {
 }
 
 /// The fields that name a conversation.
-struct Parsed<'a> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Conversation {
     source: IpAddr,
     destination: IpAddr,
     protocol: u8,
+    ports: Option<(u16, u16)>,
+}
+
+/// What is read of a packet.
+struct Parsed<'a> {
+    conversation: Conversation,
     /// Differentiated services code point (RFC 2474).
     class: u8,
-    ports: Option<(u16, u16)>,
     /// TCP without data, SYN, FIN or RST: what it says is said again by the next, so its order is no matter.
     pure_ack: bool,
     /// What a UDP header is followed by, if that is known.
@@ -142,11 +155,8 @@ impl<'a> Parsed<'a> {
         let total = usize::from(u16::from_be_bytes([header[2], header[3]])).min(packet.len());
         let transport = packet.get(header_len..total)?;
         Some(Self {
-            source: address(12)?,
-            destination: address(16)?,
-            protocol,
+            conversation: Conversation { source: address(12)?, destination: address(16)?, protocol, ports },
             class: header[1] >> 2,
-            ports,
             pure_ack: !fragment && protocol == TCP && is_pure_ack(transport),
             datagram: if fragment { &[] } else { datagram(protocol, transport) },
         })
@@ -157,12 +167,11 @@ impl<'a> Parsed<'a> {
         let address = |at: usize| <[u8; 16]>::try_from(&header[at..at + 16]).map(IpAddr::from).ok();
         // Extension headers are rare; what has them is sorted by addresses and the first of them.
         let protocol = header[6];
+        let (source, destination) = (address(8)?, address(24)?);
+        let ports = ports(protocol, &packet[40..]);
         Some(Self {
-            source: address(8)?,
-            destination: address(24)?,
-            protocol,
+            conversation: Conversation { source, destination, protocol, ports },
             class: (header[0] << 2 | header[1] >> 6) & 0x3f,
-            ports: ports(protocol, &packet[40..]),
             pure_ack: protocol == TCP && is_pure_ack(&packet[40..]),
             datagram: datagram(protocol, &packet[40..]),
         })

@@ -16,6 +16,7 @@ use super::event::Heard;
 use super::path_mtu::PathMtu;
 use super::segmentation::Segmentation;
 use super::sender::Sender;
+use crate::core::recent::Sum;
 use crate::core::units::{Instant, Rate};
 use crate::core::wire::{Ack, Probe, Report};
 use damping::Damping;
@@ -319,7 +320,7 @@ impl Link {
         self.received_packets += heard.datagrams;
         self.received_bytes += heard.bytes;
         let on_wire = heard.bytes + heard.datagrams * self.headers();
-        self.account.wire_received.add_all(now, heard.datagrams, on_wire);
+        self.account.wire_received.add_all(now, Sum { count: heard.datagrams, bytes: on_wire });
         self.meter(on_wire);
         self.account.received.add(now, heard.data_bytes);
     }
@@ -598,12 +599,15 @@ impl Link {
         Probe { id, to: self.peer_number, metric: self.metric(), max_datagram: self.max_datagram }
     }
 
-    pub(super) fn on_sent(&mut self, now: Instant, bytes: usize) {
+    /// A train leaves by the link: so many datagrams, and those of them with packets.
+    pub(super) fn on_sent(&mut self, now: Instant, all: Sum, data: Sum) {
+        let Sum { count, bytes } = all;
         self.last_sent = now;
-        self.sent_packets += 1;
-        self.sent_bytes += bytes as u64;
-        let on_wire = bytes as u64 + self.headers();
-        self.account.wire_sent.add(now, on_wire);
+        self.sent_packets += count;
+        self.sent_bytes += bytes;
+        let on_wire = bytes + count * self.headers();
+        self.account.wire_sent.add_all(now, Sum { count, bytes: on_wire });
+        self.account.sent.add(now, data.bytes);
         self.meter(on_wire);
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::link::{Account, LAST_RESORT, Link, State};
 use super::sender::Kept;
 use super::stamp::Stamp;
-use super::train::{Sealing, Train};
+use super::train::{Sealing, Train, Trip};
 use super::{Outbound, REPAIR_BURST, REPAIR_SHARE};
 use crate::core::headers::Encoding;
 use crate::core::packet::Packet;
@@ -61,20 +61,20 @@ impl Outbound {
         if !self.link(id).is_some_and(Link::is_open) {
             return false;
         }
-        self.pull_control(now, id, sealing, train);
+        let trip =
+            sealing.map(|sealing| Trip { now, link: id, sealing, elsewhere: self.holding() & !(1 << id.0) });
+        self.pull_control(now, id, trip, train);
         train.end_controls();
-        if let Some(sealing) = sealing
-            && self.session
-        {
+        if let Some(trip) = trip.filter(|_| self.session) {
             if self.carries_urgent(now, id) {
-                self.pull_urgent(now, id, sealing, train);
+                self.pull_urgent(trip, train);
             }
-            self.pull_copies(now, id, sealing, train);
-            self.pull_crowd(now, id, sealing, train);
-            self.pull_backlog(now, id, sealing, train);
-            self.pull_own_load(now, id, sealing, train);
+            self.pull_copies(trip, train);
+            self.pull_crowd(trip, train);
+            self.pull_backlog(trip, train);
+            self.pull_own_load(trip, train);
             if !self.queue.has_backlog() {
-                self.pull_twins(now, id, sealing, train);
+                self.pull_twins(trip, train);
             }
         }
         if !self.has_backlog() {
@@ -89,7 +89,11 @@ impl Outbound {
         if let Some(link) = self.links[id.index()].as_deref_mut() {
             (train.socket, train.remote) = (link.socket, link.remote);
             form_runs(link, train);
+            if !train.is_empty() {
+                link.on_sent(now, train.sum(), train.tally.data);
+            }
         }
+        self.taken.add_all(now, train.tally.taken);
         !train.is_empty()
     }
 
@@ -143,14 +147,14 @@ impl Outbound {
         })
     }
 
-    fn pull_control(&mut self, now: Instant, id: LinkId, sealing: Option<Sealing>, train: &mut Train) {
+    fn pull_control(&mut self, now: Instant, id: LinkId, trip: Option<Trip>, train: &mut Train) {
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         if let Some(message) = link.handshake.take() {
-            link.on_sent(now, message.len());
             train.push_raw(&message);
         }
-        let Some(sealing) = sealing else { return };
-        let mut stamp = Stamp::new(now, id, 0, sealing, &mut self.data_sequence);
+        let Some(trip) = trip else { return };
+        let footer_len = trip.sealing.footer_len;
+        let mut stamp = Stamp::new(trip, 0, &mut self.data_sequence);
         // Before the acknowledgement: the peer may learn by it which link that speaks of.
         while let Some(probe) = link.replies.pop_front() {
             let reply = link.probe(probe.id).to_bytes();
@@ -160,7 +164,7 @@ impl Outbound {
             ack.wait(now.since(since));
             let body = stamp.control(train, link, Kind::Ack, 0, ack.wire_len());
             ack.write(body);
-            link.sender.on_unacknowledged(now, HEADER_LEN + ack.wire_len() + sealing.footer_len);
+            link.sender.on_unacknowledged(now, HEADER_LEN + ack.wire_len() + footer_len);
         }
         if let Some(report) = link.report.take() {
             report.write(stamp.control(train, link, Kind::Report, 0, report.wire_len()));
@@ -173,68 +177,72 @@ impl Outbound {
             stamp.control(train, link, kind, 0, body.len()).copy_from_slice(&body);
         }
         if let Some(len) = link.take_path_probe(now) {
-            let padding = usize::from(len).saturating_sub(HEADER_LEN + sealing.footer_len);
+            let padding = usize::from(len).saturating_sub(HEADER_LEN + footer_len);
             stamp.control(train, link, Kind::PathProbe, 0, padding).fill(0);
         }
         if let Some(probe) = link.take_probe(now) {
             let body = stamp.control(train, link, Kind::Probe, flags::ACK_NOW, PROBE_LEN);
             body.copy_from_slice(&probe.to_bytes());
-            link.sender.on_sent(now, HEADER_LEN + PROBE_LEN + sealing.footer_len, None);
+            link.sender.on_sent(now, HEADER_LEN + PROBE_LEN + footer_len, None);
         }
         if std::mem::take(&mut link.close_due) {
             stamp.control(train, link, Kind::Close, 0, 0);
         }
     }
 
-    fn pull_urgent(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+    fn pull_urgent(&mut self, trip: Trip, train: &mut Train) {
+        let Trip { now, link: id, .. } = trip;
         loop {
-            let Some(room) = self.room(id, sealing, train, |link| link.sender.urgent_credit()) else {
+            let Some(room) = self.room(trip, train, |link| link.sender.urgent_credit()) else {
                 return;
             };
             let longest = self.carries(id);
             let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
             if let Some(kept) = self.repairs.pop_front_if(fits) {
-                self.send_again(now, id, sealing, train, kept);
+                self.send_again(trip, train, kept);
             } else if self.hurries(now, id)
                 && let Some(packet) = self.queue.pop_sparse(now, room, longest)
             {
                 let second = self.second_copy(now, id, &packet);
                 self.copies.extend(second);
-                self.send(now, id, sealing, train, packet);
+                self.send(trip, train, packet);
             } else {
                 return;
             }
         }
     }
 
-    fn pull_copies(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+    fn pull_copies(&mut self, trip: Trip, train: &mut Train) {
+        let id = trip.link;
         while let Some(at) = self.copies.iter().position(|(target, _)| *target == id) {
-            let room = self.room(id, sealing, train, |link| link.sender.urgent_credit());
+            let room = self.room(trip, train, |link| link.sender.urgent_credit());
             let len = self.copies[at].1.packet.len() as u64;
             let Some((_, copy)) = room.filter(|room| len <= *room).and_then(|_| self.copies.remove(at))
             else {
                 return;
             };
-            self.put_again(now, id, sealing, train, copy, |account| account.copies_sent += 1);
+            self.put_again(trip, train, copy, |account| account.copies_sent += 1);
         }
     }
 
     /// Sparse conversations that are too many to go ahead of the pacers of the best links.
-    fn pull_crowd(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
-        self.fill(now, id, sealing, train, |this, train, room| {
+    fn pull_crowd(&mut self, trip: Trip, train: &mut Train) {
+        let Trip { now, link: id, .. } = trip;
+        self.fill(trip, train, |this, train, room| {
             if !this.is_crowded(now) || !this.takes_crowd(id) {
                 return false;
             }
             let packet = this.queue.pop_sparse(now, room, this.carries(id));
-            packet.map(|packet| this.send(now, id, sealing, train, packet)).is_some()
+            packet.map(|packet| this.send(trip, train, packet)).is_some()
         });
     }
 
-    fn pull_backlog(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+    fn pull_backlog(&mut self, trip: Trip, train: &mut Train) {
+        let Trip { now, link: id, .. } = trip;
         // With something in flight, the link's delay stays what it is for a train.
         let busy = self.link(id).is_some_and(|link| link.sender.in_flight() > 0);
         let striped = busy.then(|| self.is_striped(id));
-        self.fill(now, id, sealing, train, |this, train, room| {
+        self.fill(trip, train, |this, train, room| {
             let striped = striped.unwrap_or_else(|| this.is_striped(id));
             // What overflows ends within a train.
             if !striped && !this.takes_overflow(now, id) {
@@ -243,11 +251,11 @@ impl Outbound {
             let longest = this.carries(id);
             let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
             if let Some(kept) = this.handed_over.pop_front_if(fits) {
-                this.put_again(now, id, sealing, train, kept, |account| account.repairs_sent += 1);
+                this.put_again(trip, train, kept, |account| account.repairs_sent += 1);
                 return true;
             }
             let packet = this.queue.pop_backlogged(now, room, longest);
-            packet.map(|packet| this.send(now, id, sealing, train, packet)).is_some()
+            packet.map(|packet| this.send(trip, train, packet)).is_some()
         });
     }
 
@@ -255,32 +263,31 @@ impl Outbound {
     /// packet may be, and says whether there was one.
     pub(super) fn fill(
         &mut self,
-        now: Instant,
-        id: LinkId,
-        sealing: Sealing,
+        trip: Trip,
         train: &mut Train,
         mut put: impl FnMut(&mut Self, &mut Train, u64) -> bool,
     ) {
-        let Some(sender) = self.link(id).map(|link| &link.sender) else { return };
-        let (credit, before) = (sender.credit(now), sender.in_flight());
+        let Some(sender) = self.link(trip.link).map(|link| &link.sender) else { return };
+        let (credit, before) = (sender.credit(trip.now), sender.in_flight());
         let left = |link: &Link| credit.saturating_sub(link.sender.in_flight().saturating_sub(before));
-        while let Some(room) = self.room(id, sealing, train, left)
+        while let Some(room) = self.room(trip, train, left)
             && put(self, train, room)
         {}
     }
 
-    fn pull_twins(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train) {
+    fn pull_twins(&mut self, trip: Trip, train: &mut Train) {
+        let Trip { now, link: id, .. } = trip;
         self.twins.expire(Some(now)).for_each(|packet| self.queue.give_back(packet));
         if !self.twins.has_for(id) || !self.carries_backlog(id) {
             return;
         }
-        while let Some(room) = self.room(id, sealing, train, |link| link.sender.credit(now))
+        while let Some(room) = self.room(trip, train, |link| link.sender.credit(now))
             && let Some(kept) = self.twins.take(id, room.min(self.carries(id)))
         {
-            let in_flight = self.in_flight_mask(kept.order.bucket);
+            let in_flight = self.in_flight_mask(trip, kept.order.bucket);
             let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-            let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
-            let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
+            let bytes = HEADER_LEN + kept.packet.len() + trip.sealing.footer_len;
+            let mut stamp = Stamp::new(trip, in_flight, &mut self.data_sequence);
             stamp.data_again(train, link, &kept);
             link.sender.on_sent(now, bytes, None);
             link.account.copies_sent += 1;
@@ -289,34 +296,22 @@ impl Outbound {
     }
 
     /// Longest packet that credit and train have room for, if it goes in full; `None` if not even a small one.
-    fn room(
-        &self,
-        id: LinkId,
-        sealing: Sealing,
-        train: &Train,
-        credit: impl Fn(&Link) -> u64,
-    ) -> Option<u64> {
-        let overhead = (HEADER_LEN + sealing.footer_len) as u64;
-        let credit = credit(self.link(id)?).min(train.room() as u64);
+    fn room(&self, trip: Trip, train: &Train, credit: impl Fn(&Link) -> u64) -> Option<u64> {
+        let overhead = (HEADER_LEN + trip.sealing.footer_len) as u64;
+        let credit = credit(self.link(trip.link)?).min(train.room() as u64);
         credit.checked_sub(overhead).filter(|room| *room > 0)
     }
 
     /// Sends a packet for the first time.
-    pub(super) fn send(
-        &mut self,
-        now: Instant,
-        id: LinkId,
-        sealing: Sealing,
-        train: &mut Train,
-        packet: Packet,
-    ) {
-        let in_flight = self.in_flight_mask(packet.bucket);
+    pub(super) fn send(&mut self, trip: Trip, train: &mut Train, packet: Packet) {
+        let Trip { now, link: id, .. } = trip;
+        let in_flight = self.in_flight_mask(trip, packet.bucket);
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         let order = place(&mut self.positions, &packet);
-        self.taken.add(now, packet.len() as u64);
+        train.tally.taken.add(packet.len());
         let encoding = self.compressor.encode(now, self.data_sequence, packet.bucket, packet.bytes());
         let data_sequence = self.data_sequence as u32;
-        let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
+        let mut stamp = Stamp::new(trip, in_flight, &mut self.data_sequence);
         let bytes = stamp.data(train, link, order, &packet, &encoding);
         let kept = if (packet.ordered || packet.realtime) && self.queue.can_spare_buffers() {
             let (loss, useful) = (link.sender.loss(), link.sender.rtt().smoothed() / 2);
@@ -342,7 +337,8 @@ impl Outbound {
         self.repair_budget = (self.repair_budget + earned).min(REPAIR_BURST);
     }
 
-    fn send_again(&mut self, now: Instant, id: LinkId, sealing: Sealing, train: &mut Train, kept: Kept) {
+    fn send_again(&mut self, trip: Trip, train: &mut Train, kept: Kept) {
+        let Trip { now, link: id, .. } = trip;
         // By then the first copy's loss would have been noticed, and a third sent.
         let in_time =
             self.link(id).map_or(Duration::ZERO, |link| half_rtt(link) + link.sender.rtt().smoothed());
@@ -358,7 +354,7 @@ impl Outbound {
         {
             self.copies.push_back((target, copy));
         }
-        self.put_again(now, id, sealing, train, kept, |account| account.repairs_sent += 1);
+        self.put_again(trip, train, kept, |account| account.repairs_sent += 1);
         self.repaired += 1;
         self.repaired_at = Some(now);
     }
@@ -384,20 +380,13 @@ impl Outbound {
         Some(Kept { packet: self.queue.copy(&kept.packet)?, ..*kept })
     }
 
-    fn put_again(
-        &mut self,
-        now: Instant,
-        id: LinkId,
-        sealing: Sealing,
-        train: &mut Train,
-        kept: Kept,
-        count: fn(&mut Account),
-    ) {
-        let in_flight = self.in_flight_mask(kept.order.bucket);
+    fn put_again(&mut self, trip: Trip, train: &mut Train, kept: Kept, count: fn(&mut Account)) {
+        let Trip { now, link: id, sealing, .. } = trip;
+        let in_flight = self.in_flight_mask(trip, kept.order.bucket);
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         count(&mut link.account);
         let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
-        let mut stamp = Stamp::new(now, id, in_flight, sealing, &mut self.data_sequence);
+        let mut stamp = Stamp::new(trip, in_flight, &mut self.data_sequence);
         stamp.data_again(train, link, &kept);
         link.sender.on_sent(now, bytes, Some(Kept { repairs: kept.repairs + 1, ..kept }));
     }
@@ -478,15 +467,25 @@ impl Outbound {
     }
 
     /// Bit `n`: our link `n` may hold unacknowledged ordered data of the bucket's conversation.
-    fn in_flight_mask(&self, bucket: u16) -> u16 {
-        if let Some(home) = self.queue.home(bucket) {
-            return 1 << home.0;
+    fn in_flight_mask(&self, trip: Trip, bucket: u16) -> u16 {
+        match self.queue.home(bucket) {
+            Some(home) => 1 << home.0,
+            None => trip.elsewhere | self.holds(trip.link),
         }
+    }
+
+    /// Bit `n`: our link `n` may hold unacknowledged ordered data of conversations that no link has adopted.
+    fn holding(&self) -> u16 {
+        self.each().fold(0, |mask, (id, _)| mask | self.holds(id))
+    }
+
+    /// The link's bit of these.
+    fn holds(&self, id: LinkId) -> u16 {
+        let bit = 1 << id.0;
         // What a link holds that has adopted conversations belongs to those.
-        let homes = self.queue.homes();
-        let holds = |link: &Link| link.sender.has_ordered_in_flight();
-        let holding = self.each().filter(|(id, link)| homes & 1 << id.0 == 0 && holds(link));
-        holding.fold(0, |mask, (id, _)| mask | 1 << id.0)
+        let free = self.queue.homes() & bit == 0;
+        let holds = self.link(id).is_some_and(|link| link.sender.has_ordered_in_flight());
+        if free && holds { bit } else { 0 }
     }
 }
 

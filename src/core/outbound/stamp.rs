@@ -2,30 +2,21 @@
 
 use super::link::Link;
 use super::sender::Kept;
-use super::train::{Sealing, Train};
+use super::train::{Train, Trip};
 use crate::core::headers::Encoding;
 use crate::core::packet::Packet;
-use crate::core::units::{Instant, LinkId};
 use crate::core::wire::{HEADER_LEN, Header, Kind, Order, flags};
 
 /// What the headers of one train have in common.
 pub(super) struct Stamp<'a> {
-    now: Instant,
-    link: LinkId,
+    trip: Trip,
     in_flight: u16,
-    sealing: Sealing,
     data_sequence: &'a mut u64,
 }
 
 impl<'a> Stamp<'a> {
-    pub(super) fn new(
-        now: Instant,
-        link: LinkId,
-        in_flight: u16,
-        sealing: Sealing,
-        data_sequence: &'a mut u64,
-    ) -> Self {
-        Self { now, link, in_flight, sealing, data_sequence }
+    pub(super) fn new(trip: Trip, in_flight: u16, data_sequence: &'a mut u64) -> Self {
+        Self { trip, in_flight, data_sequence }
     }
 
     /// Adds a datagram with a body of `len` bytes, which the caller writes.
@@ -60,7 +51,7 @@ impl<'a> Stamp<'a> {
         let (len, flags) = (encoding.len(packet.len()), what | slot | unsummed(packet));
         let body = self.datagram(train, link, (Kind::Data, flags), order, data_sequence, len);
         encoding.write(packet.bytes(), body);
-        HEADER_LEN + len + self.sealing.footer_len
+        HEADER_LEN + len + self.trip.sealing.footer_len
     }
 
     /// Adds a packet that was lost, under the number it had.
@@ -85,22 +76,21 @@ impl<'a> Stamp<'a> {
         data_sequence: u32,
         len: usize,
     ) -> &'t mut [u8] {
-        let total = HEADER_LEN + len + self.sealing.footer_len;
+        let total = HEADER_LEN + len + self.trip.sealing.footer_len;
         let header = Header {
             kind,
             flags,
-            link: self.link.0,
-            epoch: self.sealing.epoch,
-            timestamp: self.now.micros24(),
+            link: self.trip.link.0,
+            epoch: self.trip.sealing.epoch,
+            timestamp: self.trip.now.micros24(),
             in_flight: self.in_flight,
             // Only data, probes and padding are acknowledged; the others leave no gaps in the numbers.
             sequence: link.sender.next_sequence() as u32,
             data_sequence,
             order,
         };
-        link.on_sent(self.now, total);
         if kind == Kind::Data {
-            link.account.sent.add(self.now, total as u64);
+            train.tally.data.add(total);
         }
         let datagram = train.push(total);
         header.write(datagram);

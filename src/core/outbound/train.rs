@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use super::link::SocketId;
+use crate::core::recent::Sum;
 use crate::core::session::protection::Protector;
+use crate::core::units::{Instant, LinkId};
 
 /// Bytes of a train's buffer: the largest UDP payload, which is also what one GSO send takes.
 const CAPACITY: usize = 65_507;
@@ -23,9 +25,19 @@ pub struct Train {
     controls: usize,
     /// The data may leave in runs.
     in_runs: bool,
+    pub(super) tally: Tally,
     /// By which socket, and where to.
     pub(super) socket: Option<SocketId>,
     pub(super) remote: Option<SocketAddr>,
+}
+
+/// What of a train is counted in bytes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tally {
+    /// Datagrams with packets, first copies and others.
+    pub(super) data: Sum,
+    /// Packets that leave for the first time, without what is around them.
+    pub(super) taken: Sum,
 }
 
 impl Default for Train {
@@ -36,6 +48,7 @@ impl Default for Train {
             raw: 0,
             controls: 0,
             in_runs: false,
+            tally: Tally::default(),
             socket: None,
             remote: None,
         }
@@ -83,6 +96,11 @@ impl Train {
         self.ends.len()
     }
 
+    /// All its datagrams.
+    pub(super) fn sum(&self) -> Sum {
+        Sum { count: self.len() as u64, bytes: self.filled() as u64 }
+    }
+
     /// The datagrams in the order of sending.
     pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
         self.ends.iter().scan(0, |start, &end| Some(&self.buffer[std::mem::replace(start, end)..end]))
@@ -119,7 +137,8 @@ impl Train {
 
     pub(super) fn clear(&mut self) {
         self.ends.clear();
-        (self.raw, self.controls, self.in_runs, self.socket, self.remote) = (0, 0, false, None, None);
+        (self.raw, self.controls, self.in_runs, self.tally) = (0, 0, false, Tally::default());
+        (self.socket, self.remote) = (None, None);
     }
 
     /// What is there controls the link, and each of it leaves alone: it must arrive where runs do not, and shows
@@ -189,6 +208,17 @@ pub struct Sealing {
     pub epoch: u8,
     /// Bytes to leave free behind each datagram.
     pub footer_len: usize,
+}
+
+/// What the datagrams of one train have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Trip {
+    pub(super) now: Instant,
+    pub(super) link: LinkId,
+    pub(super) sealing: Sealing,
+    /// Bit `n`: our link `n`, which is another one, may hold unacknowledged ordered data of conversations that no link
+    /// has adopted.
+    pub(super) elsewhere: u16,
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::Outbound;
 use super::event::Event;
 use super::link::{Link, State};
 use super::stamp::Stamp;
-use super::train::{Sealing, Train};
+use super::train::{Train, Trip};
 use crate::core::load_test::{Options, Progress};
 use crate::core::load_wire::{AllArrivals, LinkReport, LoadReport, Mode, Request, Stage};
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
@@ -302,14 +302,8 @@ impl Outbound {
     }
 
     /// Sends one datagram of padding, if there is room.
-    pub(super) fn pad_for_test(
-        &mut self,
-        now: Instant,
-        id: LinkId,
-        sealing: Sealing,
-        train: &mut Train,
-        room: u64,
-    ) -> bool {
+    pub(super) fn pad_for_test(&mut self, trip: Trip, train: &mut Train, room: u64) -> bool {
+        let Trip { now, link: id, sealing, .. } = trip;
         let longest = self.carries(id).min(self.longest as u64);
         let Some(link) = self.links[id.index()].as_deref_mut() else { return false };
         let unbounded = is_uncontrolled(link) && link.sender.controller().window().is_none();
@@ -317,7 +311,7 @@ impl Outbound {
             return false;
         }
         let bytes = HEADER_LEN + longest as usize + sealing.footer_len;
-        let mut stamp = Stamp::new(now, id, 0, sealing, &mut self.data_sequence);
+        let mut stamp = Stamp::new(trip, 0, &mut self.data_sequence);
         stamp.control(train, link, Kind::Padding, 0, longest as usize).fill(0);
         link.sender.on_sent(now, bytes, None);
         if let Some(fill) = &mut self.load.fill {
