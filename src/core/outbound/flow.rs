@@ -56,9 +56,12 @@ impl Classifier {
         let parsed = Parsed::read(packet)?;
         let hash = match self.last {
             Some((last, hash)) if last == parsed.conversation => hash,
-            _ => self.hash(&parsed.conversation),
+            _ => {
+                let hash = self.hash(&parsed.conversation);
+                self.last = Some((parsed.conversation, hash));
+                hash
+            }
         };
-        self.last = Some((parsed.conversation, hash));
         let bucket = 1 + (hash % u64::from(BUCKETS - 1)) as u16;
         let Conversation { protocol, ports, .. } = parsed.conversation;
         let ordered = match protocol {

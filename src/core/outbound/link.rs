@@ -599,15 +599,15 @@ impl Link {
         Probe { id, to: self.peer_number, metric: self.metric(), max_datagram: self.max_datagram }
     }
 
-    /// A train leaves by the link: so many datagrams, and those of them with packets.
-    pub(super) fn on_sent(&mut self, now: Instant, all: Sum, data: Sum) {
+    /// A train leaves by the link: so many datagrams, and bytes of those of them with packets.
+    pub(super) fn on_sent(&mut self, now: Instant, all: Sum, data: u64) {
         let Sum { count, bytes } = all;
         self.last_sent = now;
         self.sent_packets += count;
         self.sent_bytes += bytes;
         let on_wire = bytes + count * self.headers();
         self.account.wire_sent.add_all(now, Sum { count, bytes: on_wire });
-        self.account.sent.add(now, data.bytes);
+        self.account.sent.add(now, data);
         self.meter(on_wire);
     }
 

@@ -7,7 +7,7 @@ use crate::core::headers::Encoding;
 use crate::core::packet::Packet;
 use crate::core::wire::{HEADER_LEN, Header, Kind, Order, flags};
 
-/// What the headers of one train have in common.
+/// What the headers of one conversation's datagrams in a train have in common.
 pub(super) struct Stamp<'a> {
     trip: Trip,
     in_flight: u16,
@@ -90,7 +90,7 @@ impl<'a> Stamp<'a> {
             order,
         };
         if kind == Kind::Data {
-            train.tally.data.add(total);
+            train.tally.data += total as u64;
         }
         let datagram = train.push(total);
         header.write(datagram);

@@ -34,8 +34,8 @@ pub struct Train {
 /// What of a train is counted in bytes.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tally {
-    /// Datagrams with packets, first copies and others.
-    pub(super) data: Sum,
+    /// Of the datagrams with packets, first copies and others.
+    pub(super) data: u64,
     /// Packets that leave for the first time, without what is around them.
     pub(super) taken: Sum,
 }
