@@ -7,8 +7,11 @@
 //! Called by `core::Portal` alone: [`Session::initiate`] and [`Session::on_handshake`] for the messages,
 //! [`Session::confirm`] at the first authentic datagram under a new key, [`Session::ring`] for the data path.
 
+mod macs;
 mod noise;
 pub mod protection;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
