@@ -99,10 +99,11 @@ impl Wide {
         loop {
             for (at, lane) in lanes.iter_mut().enumerate().filter(|(_, lane)| lane.message.is_none()) {
                 let Some((number, message)) = waiting.next() else { break };
-                let start = if message.is_empty() { &self.begun } else { &self.keyed };
+                let (start, rest, done) = match message.len() {
+                    0 => (&self.begun, &self.key[..], 0),
+                    _ => (&self.keyed, *message, BLOCK as u32),
+                };
                 state.iter_mut().zip(start).for_each(|(words, start)| words[at] = *start);
-                let (rest, done) =
-                    if message.is_empty() { (&self.key[..], 0) } else { (*message, BLOCK as u32) };
                 *lane = Lane { message: Some(number), rest, done };
             }
             let Some(&busy) = lanes.iter().find(|lane| lane.message.is_some()) else { return };
