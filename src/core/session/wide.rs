@@ -24,6 +24,13 @@ const BLOCK: usize = 64;
 const IV: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
+/// The state at the beginning (§2.5): lengths of digest and key, fanout and depth of 1.
+const BEGUN: [u32; 8] = {
+    let mut begun = IV;
+    begun[0] ^= 0x0101_0000 ^ (std::mem::size_of::<Secret>() as u32) << 8 ^ MAC_LEN as u32;
+    begun
+};
+
 /// RFC 7693 §2.7: which words of the message each round takes, in their order.
 const SIGMA: [[usize; 16]; 10] = [
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
@@ -53,10 +60,9 @@ const MIXINGS: [[usize; 4]; 8] = [
 /// A key, ready for messages.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub(super) struct Wide {
-    /// The state at the beginning, and with the key's block, which is the first of every message.
-    begun: [u32; 8],
-    keyed: [u32; 8],
+    /// The key's block, which is the first of every message, and the state after it.
     key: [u8; BLOCK],
+    keyed: [u32; 8],
 }
 
 /// What one place in the vectors is used for.
@@ -76,12 +82,10 @@ impl Wide {
         if !is_x86_feature_detected!("avx512f") {
             return None;
         }
-        let mut wide = Self { begun: IV, keyed: IV, key: [0; BLOCK] };
+        let mut wide = Self { key: [0; BLOCK], keyed: BEGUN };
         wide.key[..key.0.len()].copy_from_slice(&key.0);
-        // Lengths of digest and key, fanout and depth of 1 (§2.5).
-        wide.begun[0] ^= 0x0101_0000 ^ (key.0.len() as u32) << 8 ^ MAC_LEN as u32;
         // SAFETY: the CPU has AVX-512F, which is all that the function asks for.
-        wide.keyed = unsafe { after(wide.begun, &wide.key) };
+        wide.keyed = unsafe { after(&wide.key) };
         Some(wide)
     }
 
@@ -100,7 +104,7 @@ impl Wide {
             for (at, lane) in lanes.iter_mut().enumerate().filter(|(_, lane)| lane.message.is_none()) {
                 let Some((number, message)) = waiting.next() else { break };
                 let (start, rest, done) = match message.len() {
-                    0 => (&self.begun, &self.key[..], 0),
+                    0 => (&BEGUN, &self.key[..], 0),
                     _ => (&self.keyed, *message, BLOCK as u32),
                 };
                 state.iter_mut().zip(start).for_each(|(words, start)| words[at] = *start);
@@ -146,11 +150,11 @@ fn advance(h: &mut [__m512i; 8], lanes: &mut [Lane<'_>; LANES]) {
     compress(h, ends.map(|end| block(&end)), done, vector(last));
 }
 
-/// The state after a first block, which is not the last.
+/// The state after the key's block, if that is not the last.
 #[target_feature(enable = "avx512f")]
-fn after(state: [u32; 8], first: &[u8; BLOCK]) -> [u32; 8] {
-    let mut h = state.map(|word| each(word));
-    compress(&mut h, [block(first); LANES], each(BLOCK as u32), each(0));
+fn after(key: &[u8; BLOCK]) -> [u32; 8] {
+    let mut h = BEGUN.map(|word| each(word));
+    compress(&mut h, [block(key); LANES], each(BLOCK as u32), each(0));
     h.map(|vector| words(vector)[0])
 }
 
