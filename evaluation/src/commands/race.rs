@@ -1,4 +1,4 @@
-//! `evaluation race`: portals and other tunnels over paths that hold nothing up, in turns.
+//! `evaluation race`: portals and other tunnels over paths that hold nothing up, all at once and in turns.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use clap::Args;
 
 use evaluation::machine::Machine;
 use evaluation::race::contestant::Contestant;
-use evaluation::race::measure::Plan;
+use evaluation::race::measure::{Heat, Plan, Racer, Turn};
 use evaluation::race::results::{Entry, Results};
 use evaluation::race::table::{misses, summary, table};
 
@@ -33,15 +33,15 @@ pub(crate) struct Arguments {
     /// OUTER_REMOTE, INTERFACE, ADDRESS and DIRECTORY in its environment, and is the tunnel until it is killed.
     #[arg(long, value_name = "NAME=PROGRAM", value_parser = peer)]
     peer: Vec<Contestant>,
-    /// How often each has its turn.
-    #[arg(long, default_value_t = 3)]
+    /// How often each has its turn of each kind.
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// Seconds of a TCP run, after one that does not count.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 1)]
     seconds: u32,
-    /// Leave out the small packets.
-    #[arg(long)]
-    no_small: bool,
+    /// In how many of the rounds small packets are sent too.
+    #[arg(long, default_value_t = 3, value_name = "ROUNDS")]
+    small: usize,
     /// In the first round, also minutes of eight connections while memory is watched.
     #[arg(long, default_value_t = 0)]
     minutes: u32,
@@ -63,16 +63,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         contestants.iter().for_each(|contestant| println!("{}", contestant.name));
         return Ok(ExitCode::SUCCESS);
     }
-    let Arguments { rounds, seconds, minutes, idle, .. } = *arguments;
+    let Arguments { rounds, seconds, small, minutes, idle, .. } = *arguments;
     ensure!(rounds > 0 && seconds > 0, "a race has a round of a second at least");
     if cfg!(debug_assertions) {
         say("note: this is a development build; figures are for release builds");
     }
-    let plan = Plan { rounds, seconds, minutes, idle_seconds: idle };
+    let plan = Plan { rounds, seconds, small_rounds: small, minutes, idle_seconds: idle };
     let directory = output::directory(arguments.out.as_deref(), "race")?;
     let entries = contestants.into_iter().map(Entry::new).collect();
     let mut results = Results { machine: Machine::here()?, plan, entries };
-    race(&mut results, !arguments.no_small, &directory)?;
+    race(&mut results, &directory)?;
     let text = table(&results);
     println!("{text}");
     if let Some(file) = &arguments.write {
@@ -84,33 +84,50 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Lets each have its turn in each round, and writes down after each turn what there is.
-fn race(results: &mut Results, small: bool, directory: &Path) -> Result<()> {
+/// Starts all, lets them take turns at each measurement of each round, and writes down after each what there is.
+fn race(results: &mut Results, directory: &Path) -> Result<()> {
     let plan = results.plan;
-    let round = |round: usize| plan.turn(round == 0) * results.entries.len() as u32;
-    let mut progress = Progress::new((0..plan.rounds).map(round).sum());
+    let all = results.entries.len() as u32;
+    let heats = (0..plan.rounds).flat_map(|round| plan.heats(round));
+    let mut progress = Progress::new(heats.map(|heat| plan.duration(heat) * all).sum());
+    let mut racers: Vec<Option<Racer>> = results.entries.iter_mut().map(start).collect();
     for round in 0..plan.rounds {
-        for place in 0..results.entries.len() {
-            let entry = &mut results.entries[place];
-            let first = round == 0;
-            let told = match entry.contestant.turn(&plan, first, small) {
-                Ok(turn) => {
-                    let last = Entry { turns: vec![turn.clone()], ..Entry::new(entry.contestant.clone()) };
-                    entry.turns.push(turn);
-                    summary(&last)
-                }
-                Err(error) => {
-                    let failure = format!("{error:#}");
-                    entry.failure = Some(failure.clone());
-                    failure
-                }
-            };
-            progress.did(plan.turn(first), &format!("{}: {told}", results.entries[place].contestant.name));
+        results.entries.iter_mut().for_each(|entry| entry.turns.push(Turn::default()));
+        for heat in plan.heats(round) {
+            let mut pairs: Vec<_> = results.entries.iter_mut().zip(&mut racers).collect();
+            // Nobody always comes after the same one.
+            if round % 2 == 1 {
+                pairs.reverse();
+            }
+            pairs.into_iter().for_each(|(entry, racer)| measure(entry, racer, heat, &plan));
+            let told = summary(results, heat);
+            progress
+                .did(plan.duration(heat) * all, &format!("round {} of {}, {told}", round + 1, plan.rounds));
             output::write(&directory.join("results.json"), &serde_json::to_string_pretty(&results)?)?;
             output::write(&directory.join("table.md"), &table(results))?;
         }
     }
-    Ok(())
+    racers.into_iter().flatten().try_for_each(Racer::stop)
+}
+
+fn start(entry: &mut Entry) -> Option<Racer> {
+    let started = Racer::start(&entry.contestant);
+    started.map_err(|error| fail(entry, &error)).ok()
+}
+
+/// One measurement of one contestant. One that fails is out.
+fn measure(entry: &mut Entry, racer: &mut Option<Racer>, heat: Heat, plan: &Plan) {
+    let (Some(running), Some(turn)) = (&racer, entry.turns.last_mut()) else { return };
+    if let Err(error) = running.run(heat, plan, turn) {
+        fail(entry, &error);
+        *racer = None;
+    }
+}
+
+fn fail(entry: &mut Entry, error: &anyhow::Error) {
+    let failure = format!("{error:#}");
+    say(&format!("{}: {failure}", entry.contestant.name));
+    entry.failure = Some(failure);
 }
 
 fn chosen(arguments: &Arguments) -> Vec<Contestant> {

@@ -1,4 +1,4 @@
-//! What is measured of one contestant.
+//! What is measured, and how of one contestant.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,26 +29,43 @@ const MEMORY_STEP: Duration = Duration::from_secs(5);
 /// How thoroughly to measure.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Plan {
-    /// How often each contestant has its turn.
+    /// How often each contestant has its turn of each kind.
     pub rounds: usize,
     /// Seconds of a TCP run.
     pub seconds: u32,
+    /// In how many rounds, from the first, small packets are sent too.
+    pub small_rounds: usize,
     /// Minutes of full load in the first round, during which memory is watched.
     pub minutes: u32,
     /// Seconds in the first round in which nothing is sent, and processor time is watched.
     pub idle_seconds: u32,
 }
 
-/// What a turn brought.
-#[derive(Clone, Debug, Serialize)]
+/// A measurement, which all contestants have one after the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Heat {
+    /// The round trip of the idle tunnel.
+    RoundTrip,
+    /// Processor time without traffic.
+    Idle,
+    /// So many TCP connections this way.
+    Tcp(u32, Direction),
+    /// How many small packets pass, up.
+    SmallPackets,
+    /// Memory under long load.
+    Endurance,
+}
+
+/// What a round brought for one contestant.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Turn {
     /// The median round trip of the idle tunnel in ms.
-    pub rtt_ms: f64,
+    pub rtt_ms: Option<f64>,
     /// The TCP runs.
     pub tcp: Vec<Tcp>,
-    /// Packets of 100 bytes in a second that passed without loss, up, if that was asked for.
+    /// Packets of 100 bytes in a second that passed without loss, up.
     pub small_packets: Option<f64>,
-    /// The most resident memory of the local and the remote end in kB.
+    /// The most resident memory that the local and the remote end had so far, in kB.
     pub peak_rss_kb: Option<[u64; 2]>,
     /// Processor time that both ends used without traffic.
     pub idle: Option<Idle>,
@@ -91,41 +108,94 @@ pub struct Endurance {
     pub rss_kb: Vec<[u64; 2]>,
 }
 
+/// A contestant at work, on a track of its own. Dropping it removes both.
+#[derive(Debug)]
+pub struct Racer {
+    // Ends before its track goes.
+    running: Running,
+    track: Track,
+}
+
 impl Plan {
-    /// What a turn takes, about.
-    pub fn turn(&self, first: bool) -> Duration {
-        let tcp = FLOWS.len() as u32 * 2 * (self.seconds + WARM_UP + 1);
-        let once = if first { self.minutes * 60 + self.idle_seconds } else { 0 };
-        Duration::from_secs((tcp + 22 + once).into())
+    /// The measurements of a round, which count from 0.
+    pub fn heats(&self, round: usize) -> Vec<Heat> {
+        let tcp = FLOWS.into_iter().flat_map(|flows| Direction::BOTH.map(|way| Heat::Tcp(flows, way)));
+        let idle = (round == 0 && self.idle_seconds > 0).then_some(Heat::Idle);
+        let small = (round < self.small_rounds).then_some(Heat::SmallPackets);
+        let endurance = (round == 0 && self.minutes > 0).then_some(Heat::Endurance);
+        [Heat::RoundTrip].into_iter().chain(idle).chain(tcp).chain(small).chain(endurance).collect()
+    }
+
+    /// What one contestant takes for a measurement, about.
+    pub fn duration(&self, heat: Heat) -> Duration {
+        Duration::from_secs(match heat {
+            Heat::RoundTrip => 1,
+            Heat::Idle => self.idle_seconds.into(),
+            Heat::Tcp(..) => (self.seconds + WARM_UP + 1).into(),
+            Heat::SmallPackets => 20,
+            Heat::Endurance => u64::from(self.minutes) * 60,
+        })
     }
 }
 
-impl Contestant {
-    /// Lets it have its turn on a track of its own.
-    pub fn turn(&self, plan: &Plan, first: bool, small: bool) -> Result<Turn> {
+impl Turn {
+    /// The TCP run of this kind.
+    pub fn tcp(&self, flows: u32, direction: Direction) -> Option<&Tcp> {
+        self.tcp.iter().find(|run| (run.flows, run.direction) == (flows, direction))
+    }
+
+    /// Processor seconds for a GB over one connection, mean of both ways: of the sending end (0) or the receiving
+    /// end (1).
+    pub fn cpu_per_gb(&self, end: usize) -> Option<f64> {
+        self.of_one_connection(|run| Some(run.cpu_per_gb?[end]))
+    }
+
+    /// The same of the whole machine.
+    pub fn machine_per_gb(&self) -> Option<f64> {
+        self.of_one_connection(|run| Some(run.machine_per_gb))
+    }
+
+    fn of_one_connection(&self, value: impl Fn(&Tcp) -> Option<f64>) -> Option<f64> {
+        let [up, down] = Direction::BOTH.map(|way| value(self.tcp(FLOWS[0], way)?));
+        Some((up? + down?) / 2.0)
+    }
+}
+
+impl Racer {
+    /// Builds the track, and starts the contestant on it.
+    pub fn start(contestant: &Contestant) -> Result<Self> {
         let track = Track::new()?;
-        let running = self.start(&track)?;
-        let turn = turn(&track, &running, plan, first, small).with_context(|| running.account())?;
-        running.stop()?;
-        Ok(turn)
+        let running = contestant.start(&track)?;
+        Ok(Self { running, track })
     }
-}
 
-fn turn(track: &Track, running: &Running, plan: &Plan, first: bool, small: bool) -> Result<Turn> {
-    let [local, remote] = track.hosts();
-    let ping = Ping { interval: Duration::from_millis(10), ..Ping::times(PINGS) };
-    let rtt_ms = ping.run(local, running.address)?.median_ms().context("no reply")?;
-    let idle = if first { idle(running, plan.idle_seconds)? } else { None };
-    let mut runs = Vec::new();
-    for flows in FLOWS {
-        for direction in Direction::BOTH {
-            runs.push(tcp(track, running, plan.seconds, flows, direction)?);
-        }
+    /// Has one measurement, and notes what it brought.
+    pub fn run(&self, heat: Heat, plan: &Plan, turn: &mut Turn) -> Result<()> {
+        self.measure(heat, plan, turn).with_context(|| self.running.account())
     }
-    let small_packets = || packets::rate_without_loss(local, remote, running.address);
-    let small_packets = small.then(small_packets).transpose()?;
-    let endurance = if first { endurance(track, running, plan.minutes)? } else { None };
-    Ok(Turn { rtt_ms, tcp: runs, small_packets, peak_rss_kb: running.peak_rss_kb()?, idle, endurance })
+
+    /// Ends it in good order.
+    pub fn stop(self) -> Result<()> {
+        self.running.stop()
+    }
+
+    fn measure(&self, heat: Heat, plan: &Plan, turn: &mut Turn) -> Result<()> {
+        let (running, [local, remote]) = (&self.running, self.track.hosts());
+        match heat {
+            Heat::RoundTrip => {
+                let ping = Ping { interval: Duration::from_millis(10), ..Ping::times(PINGS) };
+                turn.rtt_ms = Some(ping.run(local, running.address)?.median_ms().context("no reply")?);
+            }
+            Heat::Idle => turn.idle = idle(running, plan.idle_seconds)?,
+            Heat::Tcp(flows, way) => turn.tcp.push(tcp(&self.track, running, plan.seconds, flows, way)?),
+            Heat::SmallPackets => {
+                turn.small_packets = Some(packets::rate_without_loss(local, remote, running.address)?);
+            }
+            Heat::Endurance => turn.endurance = endurance(&self.track, running, plan.minutes)?,
+        }
+        turn.peak_rss_kb = running.peak_rss_kb()?;
+        Ok(())
+    }
 }
 
 fn tcp(track: &Track, running: &Running, seconds: u32, flows: u32, direction: Direction) -> Result<Tcp> {
@@ -149,11 +219,11 @@ fn idle(running: &Running, seconds: u32) -> Result<Option<Idle>> {
     thread::sleep(Duration::from_secs(seconds.into()));
     let after = running.exact_cpu_seconds()?;
     let used = before.zip(after).map(|(before, after)| [0, 1].map(|end| after[end] - before[end]));
-    Ok(used.filter(|_| seconds > 0).map(|cpu_seconds| Idle { seconds, cpu_seconds }))
+    Ok(used.map(|cpu_seconds| Idle { seconds, cpu_seconds }))
 }
 
 fn endurance(track: &Track, running: &Running, minutes: u32) -> Result<Option<Endurance>> {
-    if minutes == 0 || running.rss_kb()?.is_none() {
+    if running.rss_kb()?.is_none() {
         return Ok(None);
     }
     let [local, remote] = track.hosts();

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::contestant::{Contestant, Kind};
-use super::measure::{FLOWS, Plan, Tcp, Turn};
+use super::measure::{FLOWS, Plan, Turn};
 use crate::machine::Machine;
 use crate::stats;
 use crate::wan::Direction;
@@ -27,6 +27,9 @@ const GROWTH_MB: f64 = 1.0;
 /// Processor time without traffic in seconds per minute: one tick of the kernel's clock.
 const IDLE_SECONDS: f64 = 0.01;
 
+/// The ends of a tunnel, as a load sees them.
+const ENDS: [&str; 2] = ["sender", "receiver"];
+
 /// Everything, as it is written into a file.
 #[derive(Clone, Debug, Serialize)]
 pub struct Results {
@@ -43,9 +46,9 @@ pub struct Results {
 pub struct Entry {
     /// Who.
     pub contestant: Contestant,
-    /// Its turns so far.
+    /// What each round brought, the one that is under way too.
     pub turns: Vec<Turn>,
-    /// Why one of them brought nothing.
+    /// Why it is no longer there.
     pub failure: Option<String>,
 }
 
@@ -69,6 +72,17 @@ pub enum Bound {
     AtMost(f64),
 }
 
+/// Which peer an entry is compared with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Best {
+    /// The one whose figure is the largest.
+    Most,
+    /// The same of those that exchange packets one by one with the kernel.
+    MostWithoutOffload,
+    /// The one whose figure is the smallest.
+    Least,
+}
+
 impl Target {
     /// Whether it is met.
     pub fn met(&self) -> bool {
@@ -85,35 +99,22 @@ impl Entry {
         Self { contestant, turns: Vec::new(), failure: None }
     }
 
-    /// The median goodput of TCP runs in bit/s.
-    pub fn goodput_bps(&self, flows: u32, direction: Direction) -> Option<f64> {
-        self.of_tcp(flows, direction, |run| Some(run.goodput_bps))
+    /// The median of a figure over the rounds.
+    pub fn median(&self, figure: impl Fn(&Turn) -> Option<f64>) -> Option<f64> {
+        stats::median(&self.turns.iter().filter_map(figure).collect::<Vec<_>>())
     }
 
-    /// The median of the processor seconds for a GB over one connection, both ways: sending end, receiving end.
-    pub fn cpu_per_gb(&self) -> Option<[f64; 2]> {
-        let of = |end: usize| {
-            let ways =
-                Direction::BOTH.map(|way| self.of_tcp(FLOWS[0], way, |run| Some(run.cpu_per_gb?[end])));
-            stats::mean(&ways.into_iter().flatten().collect::<Vec<_>>())
-        };
-        Some([of(0)?, of(1)?])
-    }
-
-    /// The same of the whole machine.
-    pub fn machine_per_gb(&self) -> Option<f64> {
-        let ways = Direction::BOTH.map(|way| self.of_tcp(FLOWS[0], way, |run| Some(run.machine_per_gb)));
-        stats::mean(&ways.into_iter().flatten().collect::<Vec<_>>())
-    }
-
-    /// The median of the small packets in a second.
-    pub fn small_packets(&self) -> Option<f64> {
-        self.median(|turn| turn.small_packets)
-    }
-
-    /// The median round trip of the idle tunnel in ms.
-    pub fn rtt_ms(&self) -> Option<f64> {
-        self.median(|turn| Some(turn.rtt_ms))
+    /// The median of what a figure of a round is against the other's of the same round: what slows the machine down for
+    /// minutes slows both.
+    fn against(
+        &self,
+        other: &Self,
+        figure: impl Fn(&Turn) -> Option<f64>,
+        how: impl Fn(f64, f64) -> f64,
+    ) -> Option<f64> {
+        let rounds = self.turns.iter().zip(&other.turns);
+        let both = rounds.filter_map(|(own, its)| Some(how(figure(own)?, figure(its)?)));
+        stats::median(&both.collect::<Vec<_>>())
     }
 
     /// The most resident memory of the larger end in MB.
@@ -137,17 +138,6 @@ impl Entry {
         Some(growth[0].max(growth[1]))
     }
 
-    fn of_tcp(&self, flows: u32, way: Direction, value: impl Fn(&Tcp) -> Option<f64>) -> Option<f64> {
-        self.median(|turn| {
-            let run = turn.tcp.iter().find(|run| (run.flows, run.direction) == (flows, way))?;
-            value(run)
-        })
-    }
-
-    fn median(&self, value: impl Fn(&Turn) -> Option<f64>) -> Option<f64> {
-        stats::median(&self.turns.iter().filter_map(value).collect::<Vec<_>>())
-    }
-
     /// Whether it is the pair of portals with that name.
     fn is_portals(&self, name: &str) -> bool {
         matches!(self.contestant.kind, Kind::Netcombiner { .. })
@@ -156,28 +146,37 @@ impl Entry {
 }
 
 impl Results {
-    /// The largest value of a peer.
-    pub fn most_of_peers(&self, value: impl Fn(&Entry) -> Option<f64>) -> Option<f64> {
-        self.peers().filter_map(value).max_by(f64::total_cmp)
+    /// How many times the figure of the best peer an entry's is, by the median of the rounds; the best one has the
+    /// most, or the least, in the median.
+    pub fn times(
+        &self,
+        entry: &Entry,
+        best: Best,
+        figure: impl Fn(&Turn) -> Option<f64> + Copy,
+    ) -> Option<f64> {
+        entry.against(self.best_peer(best, figure)?, figure, |own, its| own / its)
     }
 
-    /// The smallest value of a peer.
-    pub fn least_of_peers(&self, value: impl Fn(&Entry) -> Option<f64>) -> Option<f64> {
-        self.peers().filter_map(value).min_by(f64::total_cmp)
+    fn best_peer(&self, best: Best, figure: impl Fn(&Turn) -> Option<f64> + Copy) -> Option<&Entry> {
+        let peers = self.entries.iter().filter(|entry| entry.contestant.is_peer());
+        let among =
+            peers.filter(|peer| !matches!(best, Best::MostWithoutOffload) || !peer.contestant.may_offload());
+        let by_figure = among.filter_map(|peer| Some((peer.median(figure)?, peer)));
+        let order = |a: &(f64, &Entry), b: &(f64, &Entry)| a.0.total_cmp(&b.0);
+        let found = match best {
+            Best::Most | Best::MostWithoutOffload => by_figure.max_by(order),
+            Best::Least => by_figure.min_by(order),
+        };
+        found.map(|(_, peer)| peer)
     }
 
     /// What was asked of the portals, where it was measured.
     pub fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
         for (name, times) in SPEED {
-            self.add_speed(&mut targets, name, |_| true, times);
+            self.add_speed(&mut targets, name, Best::Most, times);
         }
-        self.add_speed(
-            &mut targets,
-            "offload off",
-            |entry| !entry.contestant.may_offload(),
-            SPEED_WITHOUT_OFFLOAD,
-        );
+        self.add_speed(&mut targets, "offload off", Best::MostWithoutOffload, SPEED_WITHOUT_OFFLOAD);
         self.add_bonded(&mut targets);
         if let Some(aead) = self.portals("aead") {
             self.add_others(&mut targets, aead);
@@ -185,33 +184,25 @@ impl Results {
         targets
     }
 
-    fn peers(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| entry.contestant.is_peer())
-    }
-
     fn portals(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.is_portals(name))
     }
 
-    fn add_speed(&self, targets: &mut Vec<Target>, name: &str, held_to: impl Fn(&Entry) -> bool, times: f64) {
+    fn add_speed(&self, targets: &mut Vec<Target>, name: &str, best: Best, times: f64) {
         let Some(portals) = self.portals(name) else { return };
         for (flows, way) in runs() {
-            let speed = |entry: &Entry| entry.goodput_bps(flows, way);
-            let best = self.most_of_peers(|peer| speed(peer).filter(|_| held_to(peer)));
-            if let Some((speed, best)) = speed(portals).zip(best) {
-                let what = format!("{name}, {}, {way}: of the best peer's speed", connections(flows));
-                targets.push(Target { what, value: speed / best, bound: Bound::AtLeast(times) });
-            }
+            let what = format!("{name}, {}, {way}: of the best peer's speed", connections(flows));
+            let value = self.times(portals, best, goodput(flows, way));
+            targets.extend(value.map(|value| Target { what, value, bound: Bound::AtLeast(times) }));
         }
     }
 
     fn add_bonded(&self, targets: &mut Vec<Target>) {
         let Some((two, one)) = self.portals("two paths").zip(self.portals("aead")) else { return };
         for (flows, way) in runs() {
-            if let Some((two, one)) = two.goodput_bps(flows, way).zip(one.goodput_bps(flows, way)) {
-                let what = format!("two paths, {}, {way}: of one path's speed", connections(flows));
-                targets.push(Target { what, value: two / one, bound: Bound::AtLeast(BONDED) });
-            }
+            let what = format!("two paths, {}, {way}: of one path's speed", connections(flows));
+            let value = two.against(one, goodput(flows, way), |two, one| two / one);
+            targets.extend(value.map(|value| Target { what, value, bound: Bound::AtLeast(BONDED) }));
         }
     }
 
@@ -220,27 +211,29 @@ impl Results {
             let what = format!("aead: {what}");
             targets.extend(value.map(|value| Target { what, value, bound }));
         };
-        for (end, name) in ["sender", "receiver"].into_iter().enumerate() {
-            let cpu = |entry: &Entry| Some(entry.cpu_per_gb()?[end]);
-            let share = cpu(aead).zip(self.least_of_peers(cpu)).map(|(own, best)| own / best);
+        for (end, name) in ENDS.into_iter().enumerate() {
+            let share = self.times(aead, Best::Least, |turn| turn.cpu_per_gb(end));
             add(&format!("processor time for a GB, {name}, of the best peer's"), share, Bound::AtMost(CPU));
         }
-        let best = self.most_of_peers(Entry::small_packets);
-        let small = aead.small_packets().zip(best).map(|(own, best)| own / best);
+        let small = self.times(aead, Best::Most, |turn| turn.small_packets);
         add("packets of 100 bytes in a second, of the best peer's", small, Bound::AtLeast(SMALL_PACKETS));
-        let rtt = aead.rtt_ms().zip(self.least_of_peers(Entry::rtt_ms)).map(|(own, best)| own - best);
-        add("round trip over the best peer's, ms", rtt, Bound::AtMost(ADDED_RTT_MS));
+        let rtt = |turn: &Turn| turn.rtt_ms;
+        let quickest = self.best_peer(Best::Least, rtt);
+        let added = quickest.and_then(|peer| aead.against(peer, rtt, |own, its| own - its));
+        add("round trip over the best peer's, ms", added, Bound::AtMost(ADDED_RTT_MS));
         add("resident memory, MB", aead.peak_mb(), Bound::AtMost(MEMORY_MB));
         add("its growth after a minute of full load, MB", aead.growth_mb(), Bound::AtMost(GROWTH_MB));
-        add(
-            "processor time in a minute without traffic, s",
-            aead.idle_seconds(),
-            Bound::AtMost(IDLE_SECONDS),
-        );
+        let idle = aead.idle_seconds();
+        add("processor time in a minute without traffic, s", idle, Bound::AtMost(IDLE_SECONDS));
     }
 }
 
-/// The TCP runs of a turn.
+/// The goodput of TCP runs of this kind, in bit/s.
+pub(super) fn goodput(flows: u32, direction: Direction) -> impl Fn(&Turn) -> Option<f64> + Copy {
+    move |turn| Some(turn.tcp(flows, direction)?.goodput_bps)
+}
+
+/// The TCP runs of a round.
 pub(super) fn runs() -> impl Iterator<Item = (u32, Direction)> {
     FLOWS.into_iter().flat_map(|flows| Direction::BOTH.map(|way| (flows, way)))
 }
@@ -252,10 +245,11 @@ pub(super) fn connections(count: u32) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::measure::Tcp;
     use super::*;
 
-    /// An entry whose connections all have so many Gbit/s, at so many processor seconds for a GB at either end.
-    fn entry(contestant: Contestant, gbit: f64, cpu: f64) -> Entry {
+    /// A turn in which all connections have so many Gbit/s, at so many processor seconds for a GB at either end.
+    fn turn(gbit: f64, cpu: f64) -> Turn {
         let tcp = runs().map(|(flows, direction)| Tcp {
             flows,
             direction,
@@ -264,19 +258,22 @@ pub(super) mod tests {
             cpu_per_gb: Some([cpu, cpu]).filter(|_| cpu > 0.0),
             machine_per_gb: 2.0 * cpu + 1.0,
         });
-        let turn = Turn {
-            rtt_ms: 0.2,
+        Turn {
+            rtt_ms: Some(0.2),
             tcp: tcp.collect(),
             small_packets: Some(gbit * 100_000.0),
             peak_rss_kb: Some([10_000, 20_000]),
             idle: None,
             endurance: None,
-        };
-        Entry { contestant, turns: vec![turn], failure: None }
+        }
+    }
+
+    fn entry(contestant: Contestant, gbit: f64, cpu: f64) -> Entry {
+        Entry { turns: vec![turn(gbit, cpu)], ..Entry::new(contestant) }
     }
 
     pub(in super::super) fn results() -> Results {
-        let plan = Plan { rounds: 1, seconds: 5, minutes: 0, idle_seconds: 0 };
+        let plan = Plan { rounds: 1, seconds: 5, small_rounds: 1, minutes: 0, idle_seconds: 0 };
         let machine = Machine { kernel: "6.18".into(), processors: 2, development_build: false };
         let speeds = [(20.0, 0.0), (3.0, 1.0), (1.9, 2.0), (3.0, 0.9), (0.9, 5.0), (2.8, 1.0)];
         let mut entries: Vec<Entry> = Contestant::usual()
@@ -301,5 +298,25 @@ pub(super) mod tests {
         assert_eq!(named("sender")[0].value, 0.25);
         assert_eq!(named("memory, MB")[0].value, 20.48);
         assert!(named("without traffic").is_empty() && named("growth").is_empty());
+    }
+
+    #[test]
+    fn what_slows_the_machine_down_for_a_round_leaves_ratios_as_they_are() {
+        let mut results = results();
+        for slowness in [2.0, 3.0] {
+            for entry in &mut results.entries {
+                let Tcp { goodput_bps, cpu_per_gb, .. } = entry.turns[0].tcp[0];
+                let cpu = cpu_per_gb.map_or(0.0, |[sender, _]| sender);
+                entry.turns.push(turn(goodput_bps / 1e9 / slowness, cpu * slowness));
+            }
+        }
+        // A round that has only begun for some counts for nobody.
+        let wireguard =
+            results.entries.iter_mut().find(|entry| entry.contestant.name == "wireguard-go").unwrap();
+        wireguard.turns[2] = Turn::default();
+        let aead = results.portals("aead").unwrap();
+        let ratio = results.times(aead, Best::Most, goodput(1, Direction::Up)).unwrap();
+        assert!((ratio - 3.0).abs() < 1e-9, "{ratio}");
+        assert_eq!(aead.median(goodput(1, Direction::Up)), Some(1.5e9));
     }
 }

@@ -1,7 +1,7 @@
 //! The results for people, in Markdown.
 
-use super::measure::FLOWS;
-use super::results::{Bound, Entry, Results, Target, runs};
+use super::measure::{Heat, Turn};
+use super::results::{Best, Bound, Entry, Results, Target, connections, goodput, runs};
 
 const HEAD: &str = "| | one connection, up | down | eight, up | down | CPU s/GB, sender | receiver | machine | \
                     100-byte packets/s | idle RTT | memory |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
@@ -36,9 +36,10 @@ fn preface(results: &Results) -> String {
     };
     format!(
         "Measured by `evaluation race`: load and both ends of the tunnel on one machine, veth pairs without \
-         segmentation offload and with GRO, iperf3 with cubic, Gbit/s, {rounds}, {} s each. In brackets: times the \
-         best other tunnel's figure. CPU is the tunnel's own process, user and system, without the kernel's threads; \
-         machine is all of it, with the load. Linux {}, {} processors.\n",
+         segmentation offload and with GRO, iperf3 with cubic, Gbit/s, {rounds}, {} s each. All stand at once and have \
+         their turns one after the other. In brackets: times the best other tunnel's figure of the same round, median \
+         of the rounds. CPU is the tunnel's own process, user and system, without the kernel's threads; machine is all \
+         of it, with the load. Linux {}, {} processors.\n",
         plan.seconds, results.machine.kernel, results.machine.processors
     )
 }
@@ -46,17 +47,15 @@ fn preface(results: &Results) -> String {
 fn line(results: &Results, entry: &Entry) -> String {
     let mut cells = vec![entry.contestant.name.clone()];
     for (flows, way) in runs() {
-        let gbit = |entry: &Entry| Some(entry.goodput_bps(flows, way)? / 1e9);
-        cells.push(against(gbit(entry), results.most_of_peers(gbit), 2));
+        let gbit = move |turn: &Turn| Some(goodput(flows, way)(turn)? / 1e9);
+        cells.push(against(results, entry, Best::Most, gbit, 2));
     }
     for end in 0..2 {
-        let cpu = |entry: &Entry| Some(entry.cpu_per_gb()?[end]);
-        cells.push(against(cpu(entry), results.least_of_peers(cpu), 2));
+        cells.push(against(results, entry, Best::Least, move |turn| turn.cpu_per_gb(end), 2));
     }
-    cells.push(plain(entry.machine_per_gb(), 2, ""));
-    let small = |entry: &Entry| entry.small_packets();
-    cells.push(against(small(entry), results.most_of_peers(small), 0));
-    cells.push(plain(entry.rtt_ms(), 3, " ms"));
+    cells.push(plain(entry.median(Turn::machine_per_gb), 2, ""));
+    cells.push(against(results, entry, Best::Most, |turn| turn.small_packets, 0));
+    cells.push(plain(entry.median(|turn| turn.rtt_ms), 3, " ms"));
     cells.push(plain(entry.peak_mb(), 1, " MB"));
     if let Some(failure) = &entry.failure {
         cells[1] += &format!(" failed: {}", failure.replace(['\n', '|'], " "));
@@ -64,9 +63,15 @@ fn line(results: &Results, entry: &Entry) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-fn against(value: Option<f64>, best: Option<f64>, digits: usize) -> String {
-    let times = value.zip(best).map(|(value, best)| format!(" ({:.2})", value / best));
-    plain(value, digits, "") + &times.unwrap_or_default()
+fn against(
+    results: &Results,
+    entry: &Entry,
+    best: Best,
+    figure: impl Fn(&Turn) -> Option<f64> + Copy,
+    digits: usize,
+) -> String {
+    let times = results.times(entry, best, figure).map(|times| format!(" ({times:.2})"));
+    plain(entry.median(figure), digits, "") + &times.unwrap_or_default()
 }
 
 fn plain(value: Option<f64>, digits: usize, unit: &str) -> String {
@@ -82,18 +87,41 @@ fn target(target: &Target) -> String {
     format!("| {} | {:.2} | {bound} | {word} |\n", target.what, target.value)
 }
 
-/// A turn in a line.
-pub fn summary(entry: &Entry) -> String {
-    let gbit = |flows, way| plain(entry.goodput_bps(flows, way).map(|bps| bps / 1e9), 2, "");
-    let speeds: Vec<String> = runs().map(|(flows, way)| gbit(flows, way)).collect();
-    let small = plain(entry.small_packets(), 0, " small packets/s");
-    format!("{} and {} connections: {} Gbit/s, {small}", FLOWS[0], FLOWS[1], speeds.join(", "))
+/// What the last round's measurement brought, in a line.
+pub fn summary(results: &Results, heat: Heat) -> String {
+    let told = results.entries.iter().filter_map(|entry| {
+        let figure = figure(heat, entry.turns.last()?)?;
+        Some(format!("{} {figure}", entry.contestant.name))
+    });
+    format!("{}: {}", name(heat), told.collect::<Vec<_>>().join("; "))
+}
+
+fn name(heat: Heat) -> String {
+    match heat {
+        Heat::RoundTrip => "round trip, ms".into(),
+        Heat::Idle => "processor time without traffic, s".into(),
+        Heat::Tcp(flows, way) => format!("{}, {way}, Gbit/s", connections(flows)),
+        Heat::SmallPackets => "packets of 100 bytes in a second".into(),
+        Heat::Endurance => "under long load, Gbit/s".into(),
+    }
+}
+
+fn figure(heat: Heat, turn: &Turn) -> Option<String> {
+    let (value, digits) = match heat {
+        Heat::RoundTrip => (turn.rtt_ms?, 3),
+        Heat::Idle => (turn.idle?.cpu_seconds.into_iter().fold(0.0, f64::max), 4),
+        Heat::Tcp(flows, way) => (turn.tcp(flows, way)?.goodput_bps / 1e9, 2),
+        Heat::SmallPackets => (turn.small_packets?, 0),
+        Heat::Endurance => (turn.endurance.as_ref()?.goodput_bps / 1e9, 2),
+    };
+    Some(format!("{value:.digits$}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::results::tests::results;
     use super::*;
+    use crate::wan::Direction;
 
     #[test]
     fn lines_tell_figures_and_ratios() {
@@ -114,6 +142,12 @@ mod tests {
         let entries = text.lines().filter(|line| line.contains("Gbit") || columns(line) > 6);
         entries.filter(|line| columns(line) > 6).for_each(|line| assert_eq!(columns(line), head, "{line}"));
         assert_eq!(misses(&results).len(), 9);
+        let told = summary(&results, Heat::Tcp(8, Direction::Down));
+        assert!(
+            told.starts_with("8 connections, down, Gbit/s: no tunnel 20.00; netcombiner, aead 3.00;"),
+            "{told}"
+        );
+        assert_eq!(summary(&results, Heat::Idle), "processor time without traffic, s: ");
         assert!(serde_json::to_string(&results).is_ok());
     }
 }

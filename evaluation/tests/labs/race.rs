@@ -10,9 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use evaluation::may_build_labs;
 use evaluation::netns::Namespace;
 use evaluation::race::contestant::Contestant;
-use evaluation::race::measure::{Plan, Turn};
+use evaluation::race::measure::{Plan, Racer, Turn};
 
-const PLAN: Plan = Plan { rounds: 1, seconds: 1, minutes: 0, idle_seconds: 0 };
+const PLAN: Plan = Plan { rounds: 1, seconds: 1, small_rounds: 0, minutes: 0, idle_seconds: 1 };
 
 /// A tunnel without a program of its own: the kernel's.
 const TUNNEL: &str = "#!/bin/sh
@@ -23,23 +23,31 @@ ip link set \"$INTERFACE\" up
 exec sleep 60
 ";
 
-fn carries(turn: &Turn) {
+fn turn(racer: &Racer) -> Turn {
+    let mut turn = Turn::default();
+    for heat in PLAN.heats(0) {
+        racer.run(heat, &PLAN, &mut turn).unwrap();
+    }
     assert_eq!(turn.tcp.len(), 4);
     assert!(turn.tcp.iter().all(|run| run.goodput_bps > 1e6), "{turn:?}");
-    assert!(turn.rtt_ms > 0.0);
+    assert!(turn.rtt_ms.unwrap() > 0.0);
+    turn
 }
 
 #[test]
-fn portals_have_their_turn() {
+fn portals_have_their_turn_while_others_stand_ready() {
     if !may_build_labs("a race") {
         return;
     }
-    let aead = Contestant::usual().into_iter().find(|contestant| contestant.name.ends_with("aead")).unwrap();
-    let turn = aead.turn(&PLAN, true, false).unwrap();
-    carries(&turn);
+    let named =
+        |name: &str| Contestant::usual().into_iter().find(|contestant| contestant.name.ends_with(name));
+    let racers = ["aead", "two paths"].map(|name| Racer::start(&named(name).unwrap()).unwrap());
+    let turn = racers.each_ref().map(turn)[0].clone();
+    assert!(turn.idle.unwrap().cpu_seconds.iter().all(|seconds| *seconds < 1.0), "{turn:?}");
     let peak = turn.peak_rss_kb.unwrap();
     assert!(peak.iter().all(|kb| *kb > 0), "{peak:?}");
     assert!(turn.tcp.iter().all(|run| run.cpu_per_gb.is_some() && run.machine_per_gb > 0.0), "{turn:?}");
+    racers.into_iter().for_each(|racer| racer.stop().unwrap());
 }
 
 #[test]
@@ -56,5 +64,7 @@ fn so_does_a_tunnel_that_a_program_starts() {
     let program = directory.path().join("tunnel");
     fs::write(&program, TUNNEL).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-    carries(&Contestant::peer("vxlan", program).turn(&PLAN, true, false).unwrap());
+    let racer = Racer::start(&Contestant::peer("vxlan", program)).unwrap();
+    turn(&racer);
+    racer.stop().unwrap();
 }
