@@ -12,6 +12,7 @@ pub mod offload;
 mod one_way;
 pub mod outbound;
 pub mod packet;
+mod places;
 pub mod portal;
 pub mod recent;
 pub mod replay;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::core::headers::Arrived;
 use crate::core::packet::{Packet, Pool};
+use crate::core::places::Places;
 use crate::core::recent::{Durations, Percentiles};
 use crate::core::units::{Instant, MAX_LINKS};
 use crate::core::wire::{BUCKETS, Header, POSITION_BITS, flags};
@@ -56,6 +57,7 @@ pub struct Resequencer {
     /// Buckets in which something waits.
     holding: Vec<u16>,
     links: [Progress; MAX_LINKS],
+    places: Places<Option<Waiting>>,
     pool: Pool,
     totals: Totals,
     /// How long the packets that had to wait did so.
@@ -111,6 +113,7 @@ impl Resequencer {
             buckets: std::iter::repeat_with(Bucket::default).take(BUCKETS.into()).collect(),
             holding: Vec::new(),
             links: [Progress::default(); MAX_LINKS],
+            places: Places::default(),
             pool: Pool::new(buffer_size, POOL),
             totals: Totals::default(),
             holds: Durations::default(),
@@ -168,9 +171,11 @@ impl Resequencer {
         }
         if ahead == 0 {
             out.push(Delivery::Arrived(arrived));
-            bucket.waiting.pop_front();
             bucket.next = (bucket.next + 1) % POSITIONS;
-            return self.flush(now, id, out);
+            if bucket.waiting.pop_front().is_some() {
+                self.flush(now, id, out);
+            }
+            return;
         }
         let packet = if ahead < MAX_AHEAD { self.pool.take_for(arrived.len()) } else { None };
         let Some(mut packet) = packet else {
@@ -194,6 +199,7 @@ impl Resequencer {
         };
         if bucket.waiting.is_empty() {
             self.holding.push(id);
+            self.places.lend(&mut bucket.waiting);
         }
         let slots = ahead as usize + 1;
         if bucket.waiting.len() < slots {
@@ -286,6 +292,7 @@ impl Resequencer {
         bucket.proved = None;
         if bucket.waiting.is_empty() {
             self.holding.retain(|holding| *holding != id);
+            self.places.take_back(&mut bucket.waiting);
         }
     }
 

@@ -12,6 +12,7 @@ use super::acks;
 use super::codel::{Codel, Tolerance};
 use crate::core::ecn;
 use crate::core::packet::{Packet, Pool, SMALL};
+use crate::core::places::Places;
 use crate::core::recent::{Durations, Percentiles};
 use crate::core::units::{Instant, LinkId, MAX_LINKS};
 use crate::core::wire::BUCKETS;
@@ -42,6 +43,7 @@ pub struct Queue {
     packets: usize,
     bytes: u64,
     limit: u64,
+    places: Places<Packet>,
     /// Bytes of a turn of a bucket with a backlog.
     turn: i64,
     tolerance: Tolerance,
@@ -104,6 +106,7 @@ impl Queue {
             packets: 0,
             bytes: 0,
             limit,
+            places: Places::default(),
             turn: QUANTUM,
             tolerance,
             bound_tolerance: tolerance,
@@ -159,6 +162,7 @@ impl Queue {
             self.totals.superseded += 1;
             return self.pool.put(old);
         }
+        self.places.lend(&mut bucket.packets);
         bucket.packets.push_back(packet);
         bucket.bytes += len;
         self.packets += 1;
@@ -334,7 +338,9 @@ impl Queue {
                         self.buckets[usize::from(id)].list = List::Backlogged;
                         self.backlogged.push_back(id);
                     } else {
-                        self.buckets[usize::from(id)].list = List::None;
+                        let bucket = &mut self.buckets[usize::from(id)];
+                        bucket.list = List::None;
+                        self.places.take_back(&mut bucket.packets);
                     }
                 }
             }
@@ -579,6 +585,19 @@ mod tests {
         }
         q.bind_one(LinkId(1));
         assert_eq!((q.home(2), q.homes()), (Some(LinkId(1)), 0b10));
+    }
+
+    #[test]
+    fn conversations_without_packets_keep_no_memory() {
+        let (mut q, now) = (queue(1 << 20), Instant::ZERO);
+        for bucket in 1..1_000 {
+            (0..40).for_each(|_| push(&mut q, now, bucket, 1_000));
+            // Another one holds packets while this one empties.
+            push(&mut q, now, 1_000 + bucket, 1_000);
+            drain(&mut q, now);
+        }
+        let kept: usize = q.buckets.iter().map(|bucket| bucket.packets.capacity()).sum();
+        assert_eq!((kept, q.packets()), (0, 0));
     }
 
     #[test]
