@@ -49,6 +49,7 @@ const LEAVES: &[&str] = &[
     "checksum",
     "one_way",
     "load_wire",
+    "places",
 ];
 
 fn sources(under: &Path) -> Vec<PathBuf> {
@@ -97,4 +98,17 @@ fn the_leaves_of_core_stand_on_each_other_only() {
             assert!(LEAVES.iter().any(|leaf| module.starts_with(leaf)), "{leaf}: {line}");
         }
     }
+}
+
+#[test]
+fn the_map_names_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the map");
+    let folders = ["src", "tests", "benches", "fuzz/fuzz_targets", "evaluation/src"];
+    let files: Vec<_> = folders.iter().flat_map(|folder| sources(&root.join(folder))).collect();
+    let named: Vec<_> = map.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")).collect();
+    assert!(named.len() > 20, "{named:?}");
+    let missing: Vec<_> =
+        named.iter().filter(|name| !files.iter().any(|file| file.ends_with(name))).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names files that are not there: {missing:?}");
 }

@@ -12,46 +12,33 @@
 //! Inner packets for the interface go to a `sink` during the call, in order even if several threads call; it is
 //! flushed before another thread's go there.
 
-use std::collections::HashMap;
+mod exchange;
+mod receive;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use self::exchange::SessionRoom;
 use super::discard::{Discard, Discards};
 use super::icmp;
-use super::inbound::{Delivery, Fresh, Inbound};
+use super::inbound::Inbound;
 use super::load_test::{Options, Progress};
-use super::load_wire::{LoadReport, Request};
 use super::offload::completed;
-use super::outbound::{Event, Heard, LinkConfig, Outbound, Policy, Sealing, SocketId, Train};
+use super::outbound::{Event, LinkConfig, Outbound, Policy, Sealing, SocketId, Train};
 use super::packet::{Inner, Packet};
 use super::recent::Volume;
-use super::session::protection::{Manner, Sealed, Suite, Verified};
-use super::session::{Handshaken, KeyRing, Session};
+use super::session::protection::Manner;
+use super::session::{KeyRing, Session};
 use super::snapshot;
 use super::units::{Instant, LinkId};
-use super::wire::{Ack, HEADER_LEN, HandshakeHead, Kind, Probe, Report, read_path_reply};
-
-/// A new try to begin a session comes after this …
-const RETRY: Duration = Duration::from_secs(1);
-/// … and after this once the first minute was in vain: a restarted peer is found within three seconds.
-const SLOW_RETRY: Duration = Duration::from_secs(2);
-/// Tries after which they become slow.
-const FAST_TRIES: u32 = 60;
-/// With no link up for so long, the peer may have been restarted and lost its keys.
-const DARK: Duration = Duration::from_millis(500);
-/// Tries without an answer after which an operator hears of it.
-const TRIES_TO_TELL: u32 = 3;
+use super::wire::HEADER_LEN;
 
 /// Packets, or datagrams, that the portal is best given together, at most: what fills three trains. Acknowledgements and
 /// the other links' threads wait meanwhile.
 pub const BATCH: usize = 132;
-
-/// An IPv4 header is that much shorter than one of IPv6.
-const V4_SAVES: u16 = 20;
 
 /// Wall clock and randomness, which the protocol has none of its own.
 pub trait Entropy {
@@ -138,19 +125,6 @@ struct Ring {
     generation: u64,
 }
 
-/// The session and when to try what.
-struct SessionRoom {
-    session: Session,
-    generation: u64,
-    listeners: HashMap<SocketId, Listener>,
-    /// Not before this a new exchange begins.
-    next_try: Instant,
-    tries: u32,
-    /// Data packets sent when the keys were agreed on: keys that were not used are not renewed.
-    packets_at_exchange: u64,
-    trouble: Option<String>,
-}
-
 struct Listener {
     config: LinkConfig,
     /// Longest datagram to a peer with an IPv6 address.
@@ -177,17 +151,10 @@ impl Portal {
             bucket_seed,
         );
         outbound.set_policy(config.policy);
+        let session = Session::new(now, &config.psk, config.manner, config.hardware_aes, instance);
         Self {
             ring: ArcSwap::default(),
-            session: Mutex::new(SessionRoom {
-                session: Session::new(now, &config.psk, config.manner, config.hardware_aes, instance),
-                generation: 0,
-                listeners: HashMap::new(),
-                next_try: now,
-                tries: 0,
-                packets_at_exchange: 0,
-                trouble: None,
-            }),
+            session: Mutex::new(SessionRoom::new(now, session)),
             inbound: Mutex::new(Inbound::new(config.buffer_size)),
             delivery: Mutex::default(),
             outbound: Mutex::new(outbound),
@@ -321,390 +288,6 @@ impl Portal {
     /// Whether any link uses the socket.
     pub fn has_links_on(&self, socket: SocketId) -> bool {
         self.outbound().has_links_on(socket)
-    }
-
-    // From the network.
-
-    /// Takes datagrams that came in together, and decrypts them where they are. What is not right is counted,
-    /// never an error.
-    pub fn receive<'a>(
-        &self,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-        arrival: &Arrival<'_>,
-        datagrams: impl Iterator<Item = &'a mut [u8]>,
-        sink: Sink<'_>,
-    ) -> Effects {
-        let mut effects = Effects::default();
-        let expected = datagrams.size_hint().1.map_or(BATCH, |most| most.min(BATCH));
-        let (mut sealed, mut verified) = (Vec::with_capacity(expected), Vec::with_capacity(expected));
-        for datagram in datagrams {
-            if Kind::of(datagram) == Some(Kind::Handshake) {
-                self.open_sealed(now, arrival, &mut sealed, &mut verified);
-                match self.on_handshake(now, entropy, arrival, datagram) {
-                    Ok(answer) => effects.answers.extend(answer),
-                    Err(reason) => self.discard(arrival, reason),
-                }
-                continue;
-            }
-            match Sealed::parse(datagram) {
-                Ok(next) => {
-                    if sealed.last().is_some_and(|last: &Sealed<'_>| last.epoch() != next.epoch()) {
-                        self.open_sealed(now, arrival, &mut sealed, &mut verified);
-                    }
-                    sealed.push(next);
-                }
-                Err(reason) => self.discard(arrival, reason),
-            }
-        }
-        self.open_sealed(now, arrival, &mut sealed, &mut verified);
-        effects.ready = self.accept(now, arrival, &verified, sink);
-        effects
-    }
-
-    /// Opens datagrams that name one key, and moves those that are authentic to `verified`.
-    fn open_sealed<'a>(
-        &self,
-        now: Instant,
-        arrival: &Arrival<'_>,
-        sealed: &mut Vec<Sealed<'a>>,
-        verified: &mut Vec<(Verified<'a>, u64)>,
-    ) {
-        let Some(number) = sealed.first().map(Sealed::epoch) else { return };
-        let ring = self.ring.load();
-        let Some(epoch) = ring.keys.receiving(number) else {
-            return sealed.drain(..).for_each(|_| self.discard(arrival, Discard::UnknownKey));
-        };
-        let first = verified.len();
-        epoch.open.open_all(sealed.drain(..), |opened| match opened {
-            Ok(authentic) => verified.push((authentic, ring.generation)),
-            Err(reason) => self.discard(arrival, reason),
-        });
-        if ring.keys.unconfirmed == Some(number) && verified.len() > first {
-            self.confirm(now, number);
-            let generation = self.ring.load().generation;
-            verified[first..].iter_mut().for_each(|(_, of)| *of = generation);
-        }
-    }
-
-    /// What is verified passes the replay window, then does what it came for.
-    fn accept(
-        &self,
-        now: Instant,
-        arrival: &Arrival<'_>,
-        verified: &[(Verified<'_>, u64)],
-        sink: Sink<'_>,
-    ) -> u16 {
-        let mut news = Vec::with_capacity(verified.len());
-        let mut deliveries = Vec::with_capacity(verified.len());
-        let mut heard: Vec<Heard> = Vec::new();
-        let mut acks: Vec<(LinkId, Ack)> = Vec::new();
-        {
-            let mut inbound = self.inbound();
-            for (authentic, generation) in verified {
-                let len = authentic.wire_len();
-                match inbound.accept(now, *generation, authentic) {
-                    Ok(fresh) => match (fresh.header.kind, fresh.link) {
-                        (Kind::Data, Some(link)) => {
-                            if let Err(reason) = inbound.order(now, &fresh, &mut deliveries) {
-                                self.discard(arrival, reason);
-                            }
-                            note(&mut heard, link, &fresh, len);
-                        }
-                        _ => news.push((fresh, len)),
-                    },
-                    Err(reason) => self.discard(arrival, reason),
-                }
-            }
-            if news.is_empty() {
-                acks.extend(inbound.take_acks(now));
-            }
-            inbound.release(now, &mut deliveries);
-            self.deliver(now, inbound, deliveries, sink);
-        }
-        if !news.is_empty() {
-            for (fresh, len) in &news {
-                match self.on_control(now, arrival, fresh) {
-                    Ok(link) => note(&mut heard, link, fresh, *len),
-                    Err(reason) => self.discard(arrival, reason),
-                }
-            }
-            acks.extend(self.inbound().take_acks(now));
-        }
-        let mut outbound = self.outbound();
-        for heard in &heard {
-            outbound.on_received(now, arrival.socket, arrival.source, heard);
-        }
-        acks.into_iter().for_each(|(link, ack)| outbound.send_ack(now, link, ack));
-        let ready = self.settle(now, &outbound);
-        self.bounce(outbound, sink);
-        ready
-    }
-
-    /// Hands packets to the interface. Its lock is taken before that of the receiving half is given up, so
-    /// that no other thread's packets come in between.
-    fn deliver(
-        &self,
-        now: Instant,
-        inbound: MutexGuard<'_, Inbound>,
-        deliveries: Vec<Delivery<'_>>,
-        sink: Sink<'_>,
-    ) {
-        if deliveries.is_empty() {
-            return;
-        }
-        let mut delivered = self.delivery();
-        drop(inbound);
-        let mut held = Vec::new();
-        let mut hand = |packet: Inner<'_>| {
-            delivered.add(now, packet.len() as u64);
-            sink.take(packet);
-        };
-        for delivery in deliveries {
-            match delivery {
-                Delivery::Arrived(packet) => hand(packet.inner()),
-                Delivery::Held(packet) => {
-                    hand((&packet).into());
-                    held.push(packet);
-                }
-            }
-        }
-        sink.flush();
-        drop(delivered);
-        if !held.is_empty() {
-            let mut inbound = self.inbound();
-            held.into_iter().for_each(|packet| inbound.give_back(packet));
-        }
-    }
-
-    /// Tells the senders of packets that were taken and that the links do not carry any more.
-    fn bounce(&self, mut outbound: MutexGuard<'_, Outbound>, sink: Sink<'_>) {
-        let mut stranded = outbound.take_stranded();
-        if stranded.is_empty() {
-            return;
-        }
-        let longest = outbound.longest();
-        drop(outbound);
-        for packet in &mut stranded {
-            if icmp::too_big(packet, longest) {
-                sink.take((&*packet).into());
-            }
-        }
-        sink.flush();
-        self.give_back(stranded.into_iter());
-    }
-
-    /// A fresh datagram that is no data. Gives the link that it belongs to.
-    fn on_control(&self, now: Instant, arrival: &Arrival<'_>, fresh: &Fresh<'_>) -> Result<LinkId, Discard> {
-        match fresh.header.kind {
-            Kind::Ack => {
-                let joined = || self.inbound().link_of(fresh.header.link);
-                let link = fresh.link.or_else(joined).ok_or(Discard::UnknownLink)?;
-                let ack = Ack::read(fresh.body).ok_or(Discard::Malformed)?;
-                let (rtt, spacing) = {
-                    let mut outbound = self.outbound();
-                    outbound.on_ack(now, link, &ack, fresh.header.timestamp);
-                    (outbound.rtt(link), outbound.ack_spacing(link))
-                };
-                if let Some(rtt) = rtt {
-                    self.inbound().set_rtt(link, rtt, spacing);
-                }
-                Ok(link)
-            }
-            Kind::Probe => {
-                let probe = Probe::read(fresh.body).ok_or(Discard::Malformed)?;
-                let link = self.join(now, arrival, fresh, &probe)?;
-                self.outbound().on_probe(now, link, probe);
-                Ok(link)
-            }
-            Kind::ProbeReply => {
-                let reply = Probe::read(fresh.body).ok_or(Discard::Malformed)?;
-                let link = self.join(now, arrival, fresh, &reply)?;
-                self.outbound().on_probe_reply(now, link, reply);
-                Ok(link)
-            }
-            Kind::Report => {
-                let link = fresh.link.ok_or(Discard::UnknownLink)?;
-                let report = Report::read(fresh.body).ok_or(Discard::Malformed)?;
-                self.outbound().on_report(now, link, &report, fresh.queued);
-                Ok(link)
-            }
-            Kind::PathProbe => {
-                let link = fresh.link.ok_or(Discard::UnknownLink)?;
-                self.outbound().on_path_probe(link, fresh.body.len());
-                Ok(link)
-            }
-            Kind::PathReply => {
-                let link = fresh.link.ok_or(Discard::UnknownLink)?;
-                let len = read_path_reply(fresh.body).ok_or(Discard::Malformed)?;
-                self.outbound().on_path_reply(now, link, len);
-                Ok(link)
-            }
-            Kind::Padding => fresh.link.ok_or(Discard::UnknownLink),
-            Kind::LoadRequest => {
-                let link = fresh.link.ok_or(Discard::UnknownLink)?;
-                let request = Request::read(fresh.body).ok_or(Discard::Malformed)?;
-                let arrivals = self.inbound().arrivals();
-                self.outbound().on_load_request(now, link, &request, &arrivals);
-                Ok(link)
-            }
-            Kind::LoadReport => {
-                let link = fresh.link.ok_or(Discard::UnknownLink)?;
-                let report = LoadReport::read(fresh.body).ok_or(Discard::Malformed)?;
-                let arrivals = self.inbound().arrivals();
-                self.outbound().on_load_report(now, &report, &arrivals);
-                Ok(link)
-            }
-            Kind::Close => {
-                let mut room = self.session();
-                room.session.close(now);
-                room.next_try = now + RETRY;
-                self.publish(&room);
-                drop(room);
-                self.outbound().peer_closed(now);
-                fresh.link.ok_or(Discard::UnknownLink)
-            }
-            Kind::Data | Kind::Handshake => Err(Discard::UnknownLink),
-        }
-    }
-
-    /// Finds our link for a probe or its reply, and makes it one where a listener waits for it.
-    fn join(
-        &self,
-        now: Instant,
-        arrival: &Arrival<'_>,
-        fresh: &Fresh<'_>,
-        probe: &Probe,
-    ) -> Result<LinkId, Discard> {
-        let number = fresh.header.link;
-        // The peer names our link, and that is what we know or what we did not know yet.
-        let named = probe.to.map(LinkId).filter(|&link| fresh.link.is_none_or(|known| known == link));
-        let named = named.filter(|&link| self.outbound().has_link(link));
-        let known = named.or(fresh.link.filter(|_| probe.to.is_none()));
-        let link = match known {
-            Some(link) => link,
-            None if fresh.header.kind == Kind::Probe => self.find_or_accept(now, arrival)?,
-            None => return Err(Discard::UnknownLink),
-        };
-        if fresh.link != Some(link) {
-            self.inbound().join(number, link);
-            self.outbound().join(link, number);
-        }
-        Ok(link)
-    }
-
-    fn find_or_accept(&self, now: Instant, arrival: &Arrival<'_>) -> Result<LinkId, Discard> {
-        let mut room = self.session();
-        let mut outbound = self.outbound();
-        if let Some(link) = outbound.unjoined(arrival.socket, arrival.source) {
-            return Ok(link);
-        }
-        let listener = room.listeners.get_mut(&arrival.socket).ok_or(Discard::UnknownLink)?;
-        let mut config = listener.config.clone();
-        if !listener.links.is_empty() {
-            config.name = format!("{}.{}", config.name, listener.links.len() + 1);
-        }
-        let link = outbound.add_link(now, config).ok_or(Discard::UnknownLink)?;
-        listener.links.push(link);
-        let shorter_header = if arrival.source.is_ipv4() { V4_SAVES } else { 0 };
-        let max_datagram = listener.max_datagram.saturating_add(shorter_header);
-        outbound.open(now, link, arrival.socket, Some(arrival.source), max_datagram);
-        Ok(link)
-    }
-
-    // The session.
-
-    fn on_handshake(
-        &self,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-        arrival: &Arrival<'_>,
-        datagram: &[u8],
-    ) -> Result<Option<Vec<u8>>, Discard> {
-        let alive = self.outbound().dark_since().is_none();
-        let mut room = self.session();
-        match room.session.on_handshake(now, entropy.random(), alive, datagram) {
-            Ok(Handshaken::Answer(answer)) => {
-                self.publish(&room);
-                Ok(Some(answer))
-            }
-            Ok(Handshaken::Established { new_peer }) => {
-                self.established(now, &mut room, new_peer);
-                Ok(None)
-            }
-            Err(reason) => {
-                let first = HandshakeHead::read(datagram).is_some_and(|head| !head.response);
-                if reason == Discard::StaleHandshake && first {
-                    // It bears our key: a recording, or a peer that was restarted with its clock set back.
-                    self.outbound().doubt(now);
-                }
-                let source = arrival.source;
-                let told = match reason {
-                    Discard::Forged if !room.session.is_established() => Some(format!(
-                        "a handshake from {source} does not fit the Key: compare Key in both portals' files"
-                    )),
-                    Discard::OtherProtection => Some(format!(
-                        "the portal at {source} uses another Protection than {}: set the same in both files",
-                        room.session.manner().name()
-                    )),
-                    _ => None,
-                };
-                if let Some(event) = told.and_then(|told| room.trouble(told)) {
-                    self.outbound().tell(event);
-                }
-                Err(reason)
-            }
-        }
-    }
-
-    fn confirm(&self, now: Instant, number: u8) {
-        let mut room = self.session();
-        if let Some(new_peer) = room.session.confirm(now, number) {
-            self.established(now, &mut room, new_peer);
-        }
-    }
-
-    fn established(&self, now: Instant, room: &mut SessionRoom, new_peer: bool) {
-        if new_peer {
-            room.generation += 1;
-            self.inbound().reset(room.generation);
-        }
-        let mut outbound = self.outbound();
-        if new_peer {
-            outbound.reset(now);
-        }
-        (room.tries, room.trouble, room.next_try) = (0, None, now + RETRY);
-        room.packets_at_exchange = outbound.data_packets();
-        // After the numbers began anew: a train under new keys must not bear old ones.
-        self.publish(room);
-    }
-
-    /// Shows the data path the keys that are in use now.
-    fn publish(&self, room: &SessionRoom) {
-        self.ring.store(Arc::new(Ring { keys: room.session.ring(), generation: room.generation }));
-    }
-
-    /// Begins an exchange if one is due.
-    fn tend_session(&self, now: Instant, entropy: &mut dyn Entropy) {
-        let mut room = self.session();
-        let mut outbound = self.outbound();
-        if room.try_at(&outbound).is_none_or(|at| now < at) {
-            return;
-        }
-        let message = room.session.initiate(entropy.wall_nanos(), entropy.random());
-        if !outbound.handshake(&message) {
-            room.next_try = now + RETRY;
-            return;
-        }
-        room.tries += 1;
-        room.next_try = now + if room.tries < FAST_TRIES { RETRY } else { SLOW_RETRY };
-        if room.tries == TRIES_TO_TELL {
-            let told =
-                "no answer from the other portal: it is not running, not reachable, or its Key differs";
-            if let Some(event) = room.trouble(told.to_owned()) {
-                outbound.tell(event);
-            }
-        }
     }
 
     /// Says goodbye: pull every link once more after this.
@@ -861,21 +444,7 @@ impl Portal {
     /// How the portal is.
     pub fn snapshot(&self, now: Instant) -> snapshot::Snapshot {
         let mut snapshot = snapshot::Snapshot { discards: self.discards.snapshot(), ..Default::default() };
-        let room = self.session();
-        snapshot.protection = room.session.manner().name().to_owned();
-        snapshot.cipher = room.session.suite().and_then(Suite::cipher).map(str::to_owned);
-        snapshot.session = snapshot::Session {
-            state: match (room.session.is_established(), room.tries) {
-                (true, _) => "established",
-                (false, 0) => "none",
-                (false, _) => "handshake",
-            }
-            .to_owned(),
-            since_seconds: now.since(room.session.since()).as_secs_f64(),
-            handshakes: room.session.handshakes(),
-            trouble: room.trouble.clone(),
-        };
-        drop(room);
+        self.session().describe(now, &mut snapshot);
         self.outbound().snapshot(now, &mut snapshot);
         self.inbound().snapshot(now, &mut snapshot);
         self.describe_delivered(now, &mut snapshot.traffic);
@@ -922,43 +491,6 @@ impl Portal {
     fn outbound(&self) -> MutexGuard<'_, Outbound> {
         self.outbound.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl SessionRoom {
-    /// When the next exchange is to begin; `None` if none is wanted.
-    fn try_at(&self, outbound: &Outbound) -> Option<Instant> {
-        if !outbound.can_send() {
-            return None;
-        }
-        if !self.session.is_established() {
-            return Some(self.next_try);
-        }
-        let rekey = self.session.rekey_at().filter(|_| outbound.data_packets() > self.packets_at_exchange);
-        let worn = self.session.is_worn().then_some(self.next_try);
-        let dark = outbound.dark_since().map(|since| since + DARK);
-        [rekey, worn, dark].into_iter().flatten().min().map(|at| at.max(self.next_try))
-    }
-
-    /// Remembers why there is no session. Gives an event if that is news.
-    fn trouble(&mut self, trouble: String) -> Option<Event> {
-        let news = self.trouble.as_ref() != Some(&trouble);
-        self.trouble = Some(trouble.clone());
-        news.then_some(Event::Trouble(trouble))
-    }
-}
-
-/// Adds a datagram to what was heard of its link. Mostly there is one link.
-fn note(heard: &mut Vec<Heard>, link: LinkId, fresh: &Fresh<'_>, len: usize) {
-    let bytes = len as u64;
-    let data_bytes = if fresh.header.kind == Kind::Data { bytes } else { 0 };
-    let known = heard.iter_mut().find(|known| known.link == link);
-    let Some(known) = known else {
-        return heard.push(Heard { link, newest: fresh.data_sequence, datagrams: 1, bytes, data_bytes });
-    };
-    known.newest = known.newest.max(fresh.data_sequence);
-    known.datagrams += 1;
-    known.bytes += bytes;
-    known.data_bytes += data_bytes;
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod congestion;
 mod describe;
 mod event;
 mod flow;
+mod hear;
 mod interface_mtu;
 mod limit;
 mod link;
@@ -30,6 +31,7 @@ mod segmentation;
 mod sender;
 mod stamp;
 mod train;
+mod tune;
 mod twins;
 
 use std::borrow::Cow;
@@ -40,43 +42,23 @@ use std::time::Duration;
 use super::headers::Compressor;
 use super::packet::{Packet, Pool};
 use super::recent::Volume;
-use super::rtt::{MAX_ACK_DELAY, Rtt};
-use super::units::{Instant, LinkId, MAX_LINKS, Rate};
-use super::wire::{Ack, HEADER_LEN, Probe};
+use super::units::{Instant, LinkId, MAX_LINKS};
+use super::wire::HEADER_LEN;
 use adoption::Adoption;
-use codel::Tolerance;
 use flow::Classifier;
 use interface_mtu::InterfaceMtu;
 use link::{Change, Link};
 use load::Load;
 use queue::Queue;
 use redundancy::Allowance;
-use sender::{Kept, Sender};
+use sender::Kept;
+use tune::{POOL_USUAL, QUEUE_SEARCHING};
 use twins::Twins;
 
 pub use event::{Event, Heard};
 pub use link::{LAST_RESORT, LinkConfig, Meter, STREAM, SocketId, State};
 pub use train::{Run, Sealing, Train};
 
-/// The queue holds this much of the links' summed rate, so that a burst finds room and delay stays bounded.
-const QUEUE_TIME: Duration = Duration::from_millis(200);
-/// Bounds of the queue in bytes, while the rate is not known or very high. It exceeds the usual one only for two round
-/// trips of long links: a filled hole releases what a sender sent meanwhile at once.
-const QUEUE_MIN: u64 = 256 << 10;
-const QUEUE_USUAL: u64 = 4 << 20;
-const QUEUE_MAX: u64 = 16 << 20;
-/// A turn of a conversation with a backlog is what the links bring in so long: much less than people feel, and of a
-/// fast link long enough for a train.
-const TURN_TIME: Duration = Duration::from_micros(100);
-/// While the rate is still being found out, the queue holds what a sender's slow start is ahead of ours …
-const QUEUE_SEARCHING: u64 = 2 << 20;
-/// … and it may stand for so long: a drop would end that sender's slow start too early, for many seconds.
-const SEARCHING_TARGET: Duration = Duration::from_millis(300);
-/// A link that is later than another by more than this, and shares conversations with it, finds out its rate with care.
-const CAREFUL_BEYOND: Duration = Duration::from_millis(10);
-/// Bounds of all buffers in bytes: a full queue, and what is in flight, two round trips of long links. Made when needed.
-const POOL_USUAL: u64 = 10 << 20;
-const POOL_MAX: u64 = 32 << 20;
 /// Repairs may take this share of the bytes sent, and so many at once after a quiet time.
 const REPAIR_SHARE: f64 = 0.05;
 const REPAIR_BURST: u64 = 256 << 10;
@@ -88,18 +70,6 @@ const MAX_REPAIRS: u8 = 3;
 const REPAIR_AGE: Duration = Duration::from_millis(100);
 /// Longest packet that counts as real-time: a telephone's have 60 to 300 bytes, a film's have more.
 const REALTIME_LEN: usize = 300;
-/// Acknowledgements may take this share of a link that is full: one of 100 Mbit/s down and 2 up must reach its 100.
-const ACK_SHARE: f64 = 0.02;
-/// Bytes of a usual one on the wire.
-const ACK_BYTES: u64 = 96;
-/// Links lose packets as long after the last repair.
-const REPAIRING: Duration = Duration::from_secs(1);
-/// Least CoDel interval (RFC 8289 §3.2) and target. The target is above the RFC's 5 ms, because a bucket's
-/// own delay hurts no other conversation here, and a link must not run dry between two bursts of the interface.
-const MIN_INTERVAL: Duration = Duration::from_millis(100);
-const MIN_TARGET: Duration = Duration::from_millis(15);
-/// Longest CoDel target for the sake of a link that is away.
-const MAX_TARGET: Duration = Duration::from_millis(150);
 /// A link that the peer joined and left is forgotten after this.
 const FORGET_AFTER: Duration = Duration::from_secs(180);
 /// Smallest MTU of the interface: what IPv6 needs (RFC 8200 §5).
@@ -315,6 +285,21 @@ impl Outbound {
         self.change(now, id, |link| link.fail(now, reason));
     }
 
+    /// The system took the link's datagrams only alone, for `reason`: they leave so from now on.
+    pub fn on_runs_refused(&mut self, id: LinkId, reason: String) {
+        if let Some(link) = self.links[id.index()].as_deref_mut()
+            && link.on_runs_refused(reason)
+        {
+            self.events.extend(Self::runs_given_up(id, link));
+        }
+    }
+
+    /// The event that a link does not send in runs any more.
+    fn runs_given_up(id: LinkId, link: &Link) -> Option<Event> {
+        let reason = link.gso_reason.clone()?;
+        Some(Event::RunsGivenUp { link: id, name: link.config.name.clone(), reason })
+    }
+
     /// Whether the link exists.
     pub fn has_link(&self, id: LinkId) -> bool {
         self.links.get(id.index()).is_some_and(Option::is_some)
@@ -401,147 +386,6 @@ impl Outbound {
     /// This portal stops: say so on every link.
     pub fn close(&mut self) {
         self.links.iter_mut().flatten().for_each(|link| link.close_due = true);
-    }
-
-    // From the peer.
-
-    /// Ties the peer's number of a link to ours.
-    pub fn join(&mut self, id: LinkId, peer_number: u8) {
-        for (slot, link) in self.links.iter_mut().enumerate() {
-            let Some(link) = link else { continue };
-            if slot == id.index() {
-                link.peer_number = Some(peer_number);
-            } else if link.peer_number == Some(peer_number) {
-                link.peer_number = None;
-            }
-        }
-    }
-
-    /// Authentic datagrams came in on a link, from `source` to `socket`. The peer's address is learned from
-    /// them if one is newer than all before.
-    pub fn on_received(&mut self, now: Instant, socket: SocketId, source: SocketAddr, heard: &Heard) {
-        let id = heard.link;
-        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-        link.on_received(now, heard);
-        if heard.newest < link.newest {
-            return;
-        }
-        link.newest = heard.newest;
-        if link.remote == Some(source) && link.socket == Some(socket) {
-            return;
-        }
-        let known = link.remote.replace(source).is_some();
-        link.socket = Some(socket);
-        if known {
-            link.path_mtu.doubt();
-            self.events.push(Event::Moved { link: id, name: link.config.name.clone(), remote: source });
-        } else if self.session {
-            self.change(now, id, |link| link.join(now));
-        }
-    }
-
-    /// The system took the link's datagrams only alone, for `reason`: they leave so from now on.
-    pub fn on_runs_refused(&mut self, id: LinkId, reason: String) {
-        if let Some(link) = self.links[id.index()].as_deref_mut()
-            && link.on_runs_refused(reason)
-        {
-            self.events.extend(Self::runs_given_up(id, link));
-        }
-    }
-
-    /// The event that a link does not send in runs any more.
-    fn runs_given_up(id: LinkId, link: &Link) -> Option<Event> {
-        let reason = link.gso_reason.clone()?;
-        Some(Event::RunsGivenUp { link: id, name: link.config.name.clone(), reason })
-    }
-
-    /// An acknowledgement of what was sent on the link.
-    pub fn on_ack(&mut self, now: Instant, id: LinkId, ack: &Ack, timestamp: u32) {
-        let mut rtt = None;
-        self.change(now, id, |link| {
-            let change = link.on_ack(now, ack, timestamp);
-            rtt = link.sender.path_rtt();
-            change
-        });
-        self.load.on_rtt(now, id, rtt);
-        self.judge(now, id);
-        self.collect(now, id, false);
-        self.tell_careful();
-        self.tune_queue(now);
-        self.drop_stranded_copies();
-    }
-
-    /// Sees whether the link is of use, by what became of its datagrams.
-    fn judge(&mut self, now: Instant, id: LinkId) {
-        let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-        let was_unfit = link.reason.is_some();
-        let separate = link.judge_runs(now);
-        if separate {
-            self.events.extend(Self::runs_given_up(id, link));
-        }
-        if !link.judge(now) && !separate {
-            return;
-        }
-        let (name, reason) = (link.config.name.clone(), link.reason.clone());
-        if was_unfit || reason.is_some() {
-            self.events.push(Event::Judged { link: id, name, reason });
-        }
-        self.refresh(now);
-    }
-
-    /// A probe: it will be answered.
-    pub fn on_probe(&mut self, now: Instant, id: LinkId, probe: Probe) {
-        self.change(now, id, |link| {
-            link.on_probe(now, probe);
-            None
-        });
-    }
-
-    /// An answer to a probe.
-    pub fn on_probe_reply(&mut self, now: Instant, id: LinkId, reply: Probe) {
-        let stand_in = self.has_stand_in(id);
-        self.change(now, id, |link| link.on_probe_reply(now, reply, stand_in));
-    }
-
-    /// A path probe whose body has so many bytes: it will be answered.
-    pub fn on_path_probe(&mut self, id: LinkId, body_len: usize) {
-        let len = u16::try_from(body_len + self.overhead());
-        if let (Some(link), Ok(len)) = (self.links[id.index()].as_deref_mut(), len) {
-            link.path_reply = Some(len);
-        }
-    }
-
-    /// A path probe of so many bytes arrived.
-    pub fn on_path_reply(&mut self, now: Instant, id: LinkId, len: u16) {
-        self.change(now, id, |link| {
-            link.on_path_reply(now, len);
-            None
-        });
-    }
-
-    /// Hands over an acknowledgement of what was received on the link.
-    pub fn send_ack(&mut self, now: Instant, id: LinkId, mut ack: Ack) {
-        if let Some(link) = self.links[id.index()].as_deref_mut() {
-            // One that could not leave yet must not be lost: what no acknowledgement speaks of counts as such.
-            if let Some((_, earlier)) = &link.ack {
-                ack.include(earlier);
-            }
-            link.ack = Some((now, ack));
-        }
-    }
-
-    /// Shortest time between two acknowledgements on the link, so that they take at most [`ACK_SHARE`] of what it
-    /// carries. A link with room to spare needs none.
-    pub fn ack_spacing(&self, id: LinkId) -> Duration {
-        let full = self.link(id).map(|link| &link.sender).filter(|sender| !sender.is_app_limited());
-        let rate = full.and_then(Sender::rate).map(|rate| rate.scaled(ACK_SHARE));
-        rate.map_or(Duration::ZERO, |rate| rate.duration_of(ACK_BYTES)).min(MAX_ACK_DELAY)
-    }
-
-    /// The link's round-trip time, smoothed and least, once measured.
-    pub fn rtt(&self, id: LinkId) -> Option<(Duration, Duration)> {
-        let measured = self.link(id).map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured());
-        measured.map(|rtt| (rtt.smoothed(), rtt.min()))
     }
 
     // Time.
@@ -772,75 +616,5 @@ impl Outbound {
                 self.repairs.push_back(kept);
             }
         }
-    }
-
-    /// Tells the later links that conversations flow over earlier ones.
-    fn tell_careful(&mut self) {
-        let delay = |link: &Link| link.sender.rtt().min() / 2;
-        let found = self.active_links().filter(|link| !link.sender.controller().is_searching());
-        let earliest = found.map(delay).min();
-        for link in self.links.iter_mut().filter_map(Option::as_deref_mut) {
-            let extra = earliest.map_or(Duration::ZERO, |earliest| delay(link).saturating_sub(earliest));
-            link.sender.set_careful(extra > CAREFUL_BEYOND && extra <= schedule::MAX_REORDER_DELAY);
-        }
-    }
-
-    /// Lets the queue's bounds follow the links.
-    fn tune_queue(&mut self, now: Instant) {
-        // By what the paths are, not by how busy: a processor at its end makes round trips long, too.
-        let longest = self.measured_rtts().map(Rtt::min).max().unwrap_or_default();
-        let rates = self.each().filter_map(|(_, link)| link.sender.rate());
-        let (held, long) = rates.fold((0, 0), |(held, long), rate| {
-            (held + rate.bytes_in(QUEUE_TIME), long + rate.bytes_in(longest * 2))
-        });
-        let prompt = self.each().filter(|(id, _)| self.carries_backlog(*id)).map(|(_, link)| &link.sender);
-        let searches = |sender: &Sender| sender.controller().is_searching();
-        let (searching, slowest) = prompt.fold((false, Duration::ZERO), |(searching, slowest), sender| {
-            let rtt = if sender.rtt().is_measured() { sender.rtt().smoothed() } else { Duration::ZERO };
-            (searching || searches(sender), slowest.max(rtt))
-        });
-        let least = if searching { QUEUE_SEARCHING } else { QUEUE_MIN };
-        let most = long.clamp(QUEUE_USUAL, QUEUE_MAX);
-        let buffers = (most + long).clamp(POOL_USUAL, POOL_MAX) as usize;
-        self.queue.set_limits(held.clamp(least, most), buffers);
-        self.queue.set_turn(self.active_rate().bytes_in(TURN_TIME));
-        // A sender's acknowledgements stand still while a hole waits for its repair.
-        let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
-        let tolerance = |srtt: Duration, windows: f64| {
-            let target = srtt.mul_f64(windows).min(MAX_TARGET.max(srtt / 2)).max(MIN_TARGET);
-            let interval = (srtt * 3 / 2 + target).max(MIN_INTERVAL);
-            let stall = if repairing { srtt * 3 / 2 } else { Duration::ZERO };
-            Tolerance { target: target + stall, interval: interval + stall }
-        };
-        let bound = tolerance(self.slowest_srtt(), 0.5);
-        let grace = self.adoption.grace();
-        let patient =
-            |usual: Tolerance| Tolerance { target: usual.target + grace, interval: usual.interval + grace };
-        if searching {
-            let tolerance = Tolerance { target: SEARCHING_TARGET, interval: SEARCHING_TARGET };
-            return self.queue.set_tolerance(patient(tolerance), bound);
-        }
-        // A sender that halves its rate or so must not leave the links idle: cubic's 0.7 needs 0.43 round trips
-        // of all links, those among them that will be back in a moment.
-        let absent = self.each().filter_map(|(_, link)| link.absent_rate(now));
-        let absent: u64 = absent.map(Rate::bytes_per_second).sum();
-        let present = self.active_rate().bytes_per_second().max(1);
-        let windows = 0.5 + (1.5 * absent as f64 / present as f64).min(100.0);
-        self.queue.set_tolerance(patient(tolerance(slowest, windows)), bound);
-    }
-
-    /// What the links that carry data are believed to carry in all.
-    fn active_rate(&self) -> Rate {
-        let rates = self.active_links().filter_map(|link| link.sender.rate()).map(Rate::bytes_per_second);
-        Rate::from_bytes_per_second(rates.sum())
-    }
-
-    /// The longest round-trip time of a link that carries data.
-    fn slowest_srtt(&self) -> Duration {
-        self.measured_rtts().map(Rtt::smoothed).max().unwrap_or_default()
-    }
-
-    fn measured_rtts(&self) -> impl Iterator<Item = &Rtt> {
-        self.active_links().map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured())
     }
 }

@@ -1,6 +1,8 @@
 //! Two portals that hand each other their datagrams, one instant after the other.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -9,7 +11,7 @@ use crate::core::outbound::Policy;
 use crate::core::outbound::congestion::Algorithm;
 use crate::core::session::Epoch;
 use crate::core::session::protection::SEAL_LIMIT;
-use crate::core::wire::{Header, flags};
+use crate::core::wire::{Header, Kind, flags};
 
 struct Fixed {
     wall: u64,
