@@ -1,5 +1,4 @@
-//! A whole portal: the session and the two halves, each behind one lock, and the order of the checks that a
-//! datagram meets.
+//! A whole portal: the session and the two halves, each behind one lock.
 //!
 //! The runtime's threads and the simulator share this; they differ only in who calls. Locks are taken one at
 //! a time, for a train and not for a packet; crypto runs outside of them.

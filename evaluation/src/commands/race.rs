@@ -100,14 +100,22 @@ fn race(results: &mut Results, directory: &Path) -> Result<()> {
                 pairs.reverse();
             }
             pairs.into_iter().for_each(|(entry, racer)| measure(entry, racer, heat, &plan));
-            let told = summary(results, heat);
-            progress
-                .did(plan.duration(heat) * all, &format!("round {} of {}, {told}", round + 1, plan.rounds));
-            output::write(&directory.join("results.json"), &serde_json::to_string_pretty(&results)?)?;
-            output::write(&directory.join("table.md"), &table(results))?;
+            let told = format!("round {} of {}, {}", round + 1, plan.rounds, summary(results, heat));
+            progress.did(plan.duration(heat) * all, &told);
+            write_down(results, directory)?;
         }
     }
-    racers.into_iter().flatten().try_for_each(Racer::stop)
+    for (entry, racer) in results.entries.iter_mut().zip(racers) {
+        if let Some(Err(error)) = racer.map(Racer::stop) {
+            fail(entry, &error);
+        }
+    }
+    write_down(results, directory)
+}
+
+fn write_down(results: &Results, directory: &Path) -> Result<()> {
+    output::write(&directory.join("results.json"), &serde_json::to_string_pretty(results)?)?;
+    output::write(&directory.join("table.md"), &table(results))
 }
 
 fn start(entry: &mut Entry) -> Option<Racer> {

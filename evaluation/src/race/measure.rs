@@ -119,7 +119,7 @@ pub struct Racer {
 impl Plan {
     /// The measurements of a round, which count from 0.
     pub fn heats(&self, round: usize) -> Vec<Heat> {
-        let tcp = FLOWS.into_iter().flat_map(|flows| Direction::BOTH.map(|way| Heat::Tcp(flows, way)));
+        let tcp = runs().map(|(flows, way)| Heat::Tcp(flows, way));
         let idle = (round == 0 && self.idle_seconds > 0).then_some(Heat::Idle);
         let small = (round < self.small_rounds).then_some(Heat::SmallPackets);
         let endurance = (round == 0 && self.minutes > 0).then_some(Heat::Endurance);
@@ -135,6 +135,13 @@ impl Plan {
             Heat::SmallPackets => 20,
             Heat::Endurance => u64::from(self.minutes) * 60,
         })
+    }
+}
+
+impl Idle {
+    /// Processor seconds of the end that used more.
+    pub fn busier_end(&self) -> f64 {
+        self.cpu_seconds.into_iter().fold(0.0, f64::max)
     }
 }
 
@@ -196,6 +203,11 @@ impl Racer {
         turn.peak_rss_kb = running.peak_rss_kb()?;
         Ok(())
     }
+}
+
+/// The TCP runs of a round: connections, and which way.
+pub(super) fn runs() -> impl Iterator<Item = (u32, Direction)> {
+    FLOWS.into_iter().flat_map(|flows| Direction::BOTH.map(|way| (flows, way)))
 }
 
 fn tcp(track: &Track, running: &Running, seconds: u32, flows: u32, direction: Direction) -> Result<Tcp> {

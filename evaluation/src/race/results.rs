@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::contestant::{Contestant, Kind};
-use super::measure::{FLOWS, Plan, Turn};
+use super::measure::{Plan, Turn, runs};
 use crate::machine::Machine;
 use crate::stats;
 use crate::wan::Direction;
@@ -126,7 +126,7 @@ impl Entry {
     /// Processor seconds of the busier end in a minute without traffic.
     pub fn idle_seconds(&self) -> Option<f64> {
         let idle = self.turns.iter().find_map(|turn| turn.idle)?;
-        Some(idle.cpu_seconds.into_iter().fold(0.0, f64::max) / f64::from(idle.seconds) * 60.0)
+        Some(idle.busier_end() / f64::from(idle.seconds) * 60.0)
     }
 
     /// What memory grew by after the first minute of full load, in MB.
@@ -231,11 +231,6 @@ impl Results {
 /// The goodput of TCP runs of this kind, in bit/s.
 pub(super) fn goodput(flows: u32, direction: Direction) -> impl Fn(&Turn) -> Option<f64> + Copy {
     move |turn| Some(turn.tcp(flows, direction)?.goodput_bps)
-}
-
-/// The TCP runs of a round.
-pub(super) fn runs() -> impl Iterator<Item = (u32, Direction)> {
-    FLOWS.into_iter().flat_map(|flows| Direction::BOTH.map(|way| (flows, way)))
 }
 
 /// So many, in words.

@@ -1,7 +1,7 @@
 //! The results for people, in Markdown.
 
-use super::measure::{Heat, Turn};
-use super::results::{Best, Bound, Entry, Results, Target, connections, goodput, runs};
+use super::measure::{Heat, Turn, runs};
+use super::results::{Best, Bound, Entry, Results, Target, connections, goodput};
 
 const HEAD: &str = "| | one connection, up | down | eight, up | down | CPU s/GB, sender | receiver | machine | \
                     100-byte packets/s | idle RTT | memory |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
@@ -109,7 +109,7 @@ fn name(heat: Heat) -> String {
 fn figure(heat: Heat, turn: &Turn) -> Option<String> {
     let (value, digits) = match heat {
         Heat::RoundTrip => (turn.rtt_ms?, 3),
-        Heat::Idle => (turn.idle?.cpu_seconds.into_iter().fold(0.0, f64::max), 4),
+        Heat::Idle => (turn.idle?.busier_end(), 4),
         Heat::Tcp(flows, way) => (turn.tcp(flows, way)?.goodput_bps / 1e9, 2),
         Heat::SmallPackets => (turn.small_packets?, 0),
         Heat::Endurance => (turn.endurance.as_ref()?.goodput_bps / 1e9, 2),

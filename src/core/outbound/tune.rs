@@ -1,4 +1,4 @@
-//! The queue's bounds follow the links.
+//! What follows from how the links are: the queue's bounds, and how careful the later ones are.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ impl Outbound {
         self.measured_rtts().map(Rtt::smoothed).max().unwrap_or_default()
     }
 
-    pub(super) fn measured_rtts(&self) -> impl Iterator<Item = &Rtt> {
+    fn measured_rtts(&self) -> impl Iterator<Item = &Rtt> {
         self.active_links().map(|link| link.sender.rtt()).filter(|rtt| rtt.is_measured())
     }
 }
