@@ -22,6 +22,7 @@ pub const KEYS: &[&str] = &[
     "MetricMode",
     "Redundancy",
     "Offload",
+    "Processors",
     "Status",
     "StatusPassword",
     "StatusPasswordFile",
@@ -51,6 +52,7 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
     }
     let metric_mode = fields.parsed("MetricMode", |text| text.parse::<MetricMode>());
     let redundancy = fields.parsed("Redundancy", |text| text.parse::<Redundancy>());
+    let processors = fields.parsed("Processors", value::processors);
     let offload = fields.parsed("Offload", |text| value::choice(text, &[("auto", true), ("off", false)]));
     let status = status(fields, base_dir);
     let routing = routing(fields);
@@ -69,6 +71,7 @@ pub(super) fn read(fields: &mut Fields, base_dir: &Path) -> Option<Host> {
         metric_mode: metric_mode.value().unwrap_or_default(),
         redundancy: redundancy.value().unwrap_or_default(),
         offload: offload.value().unwrap_or(true),
+        processors: processors.value().flatten(),
         status,
         routing,
     })

@@ -75,6 +75,8 @@ pub struct Host {
     pub redundancy: Redundancy,
     /// Packets may cross the interface together, if the system can.
     pub offload: bool,
+    /// Over how many processors the work is spread; `None`: over as many as the system allows.
+    pub processors: Option<u16>,
     /// Where the status page is served; `None`: nowhere.
     pub status: Option<Status>,
     /// What this system leads into the tunnel.

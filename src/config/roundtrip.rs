@@ -65,10 +65,10 @@ fn host() -> impl Strategy<Value = Host> {
     let mtu = prop_oneof![Just(Mtu::Auto), (1280..=u16::MAX).prop_map(Mtu::Fixed)];
     let metric_mode = prop_oneof![Just(MetricMode::Backup), Just(MetricMode::Overflow)];
     let redundancy = prop_oneof![Just(Redundancy::Off), Just(Redundancy::Realtime)];
-    let choices = (any::<bool>(), metric_mode, redundancy, any::<bool>());
+    let choices = (any::<bool>(), metric_mode, redundancy, any::<bool>(), option::of(1..=1024_u16));
     let host = (protection(), choices, vec(cidr(), 0..5), mtu, status(), routing(), hooks());
     host.prop_map(|(protection, choices, mut addresses, mtu, status, routing, hooks)| {
-        let (compression, metric_mode, redundancy, offload) = choices;
+        let (compression, metric_mode, redundancy, offload, processors) = choices;
         let mut seen = BTreeSet::new();
         addresses.retain(|cidr| seen.insert(cidr.address()));
         Host {
@@ -79,6 +79,7 @@ fn host() -> impl Strategy<Value = Host> {
             metric_mode,
             redundancy,
             offload,
+            processors,
             status,
             routing,
             hooks,
@@ -237,6 +238,10 @@ fn print(config: &Config) -> String {
     line("MetricMode", &host.metric_mode.name());
     line("Redundancy", &host.redundancy.name());
     line("Offload", &if host.offload { "auto" } else { "off" });
+    match host.processors {
+        None => line("Processors", &"auto"),
+        Some(count) => line("Processors", &count),
+    }
     if let Some(status) = &host.status {
         line("Status", &status.address);
         if let Some(password) = &status.password {

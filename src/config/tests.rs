@@ -40,6 +40,7 @@ fn smallest_file_has_the_documented_defaults() {
     let config = parse(&text).expect("valid");
     assert_eq!(config.host.protection.name(), "aead");
     assert!(config.host.compression && config.host.offload);
+    assert_eq!(config.host.processors, None);
     assert_eq!(config.host.mtu, Mtu::Auto);
     assert_eq!(config.host.addresses, []);
     assert_eq!(config.host.hooks, Hooks::default());
@@ -63,7 +64,7 @@ fn smallest_file_has_the_documented_defaults() {
 fn every_key_is_read() {
     let text = format!(
         "; a comment\n[host]\nkey = {KEY}\nPROTECTION = Mac\nCompression = off\naddress = 10.0.0.1/24, fd00::1/64\n\
-         Address = 10.0.1.1/32 # more\nmtu = 1400\nmetricmode = Overflow\nREDUNDANCY = Realtime\noffload = OFF\n\
+         Address = 10.0.1.1/32 # more\nmtu = 1400\nmetricmode = Overflow\nREDUNDANCY = Realtime\noffload = OFF\nprocessors = 4\n\
          PreUp = a; b\nPreUp = c 'x=\\n' \\\nPostUp = d\n\
          PreDown = e\nPostDown = f\n\n[peer]\nname = dsl\nmethod = tcp\n\
          LocalAddress = ::1\nLocalPort = 5\nInterface = eth0.7\nRemoteHost = [2001:db8::1]\n\
@@ -76,6 +77,7 @@ fn every_key_is_read() {
     assert_eq!(config.host.metric_mode, MetricMode::Overflow);
     assert_eq!(config.host.redundancy, Redundancy::Realtime);
     assert!(!config.host.compression && !config.host.offload);
+    assert_eq!(config.host.processors, Some(4));
     assert_eq!(config.host.hooks.pre_up, ["a; b", "c 'x=\\n' \\"]);
     assert_eq!(config.host.hooks.post_up, ["d"]);
     assert_eq!(config.host.hooks.pre_down, ["e"]);
@@ -195,6 +197,11 @@ fn keys_of_the_host() {
         host_errors("Protection = aes"),
         "nc0:3: Host.Protection invalid: aead or mac or none; given aes"
     );
+    assert_eq!(
+        host_errors("Processors = many"),
+        "nc0:3: Host.Processors invalid: auto or a number from 1 to 1024; given many"
+    );
+    assert_eq!(host_errors("Processors = 0"), "nc0:3: Host.Processors invalid: auto or min 1; given 0");
     assert_eq!(
         host_errors("MetricMode = bond"),
         "nc0:3: Host.MetricMode invalid: backup or overflow; given bond"

@@ -11,6 +11,8 @@ pub(super) const MIN_IPV6_MTU: u16 = 1280;
 
 /// Smallest MTU on offer: every IPv4 host takes a datagram of 576 bytes (RFC 791 §3.1).
 const MIN_MTU: u16 = 576;
+/// Most processors that may be named.
+const MAX_PROCESSORS: u16 = 1024;
 
 /// An address with the length of its network prefix, as in `10.0.0.1/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -420,6 +422,14 @@ where
         return Err(format!("min {min}"));
     }
     T::try_from(value).ok().filter(|value| (*value).into() <= max.into()).ok_or_else(|| format!("max {max}"))
+}
+
+/// A number of processors; `None` for as many as there are.
+pub(super) fn processors(text: &str) -> Result<Option<u16>, String> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    number(text, 1, MAX_PROCESSORS).map(Some).map_err(|range| format!("auto or {range}"))
 }
 
 /// One of a few words, in any letter case.

@@ -284,6 +284,11 @@ impl Portal {
         }
     }
 
+    /// By which socket each link leaves that is up, or was a moment ago, and where to.
+    pub fn ways(&self) -> Vec<(LinkId, SocketId, SocketAddr)> {
+        self.outbound().ways().collect()
+    }
+
     /// Whether any link uses the socket.
     pub fn has_links_on(&self, socket: SocketId) -> bool {
         self.outbound().has_links_on(socket)

@@ -1,8 +1,11 @@
 //! The data path: threads that carry packets between the interface, the portal and the sockets.
 //!
 //! A thread that has an event (packets of the interface, datagrams of a socket, a timer) runs it to
-//! completion: it hands it to the portal, then sends for every link that became ready. There are no hand-offs
-//! between threads. Threads: one reads the interface, one each socket, one waits for the timer.
+//! completion: it hands it to the portal, then sends for every link that became ready. Threads: one reads the
+//! interface, one each socket, one waits for the timer. There are no hand-offs between them but where there are more
+//! than two processors, see `spread`.
+
+mod spread;
 
 use std::collections::HashMap;
 use std::io;
@@ -13,25 +16,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use self::spread::Branches;
 use super::alarm::Alarm;
 use super::clock::{SystemEntropy, now};
 use super::doze::Doze;
 use super::mmsg;
+use super::socket::{Cargo, Flow, FlowSocket, ignore_interrupt};
 use super::tcp::{Records, TcpFlow};
 use super::tun::Tun;
 use super::udp::UdpSocket;
 use super::wake::Wake;
-use crate::core::discard::{Discard, Discards};
-use crate::core::outbound::{SocketId, Train};
+use crate::core::discard::Discard;
+use crate::core::outbound::SocketId;
 use crate::core::packet::Packet;
 use crate::core::portal::{Arrival, BATCH, Effects, Interface, Portal};
 use crate::core::units::{LinkId, MAX_LINKS};
 
 /// A reader that waits for room in the queue looks again after this, should a wake-up be missed.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
+/// Packets that fill a train: who reads so many at once has a lot to do.
+const FULL_TRAIN: usize = BATCH / 3;
 /// Send errors in a row after which a link is not trusted any more.
 const ERRORS_TO_SUSPECT: u32 = 2;
 
@@ -57,6 +64,9 @@ pub(super) struct Engine {
     lanes: [Lane; MAX_LINKS],
     sockets: ArcSwap<HashMap<SocketId, Arc<FlowSocket>>>,
     next_socket: AtomicU32,
+    /// The work is spread over more threads than would have to be.
+    spreads: bool,
+    branches: Mutex<Branches>,
     alarm: Alarm,
     stop: Wake,
     stopping: AtomicBool,
@@ -74,42 +84,16 @@ pub(super) struct Engine {
 struct Lane {
     cargo: Mutex<Cargo>,
     again: AtomicBool,
-}
-
-/// What is on its way out of a lane.
-#[derive(Default)]
-struct Cargo {
-    train: Train,
-    /// Datagrams of the train that are sent; as long as it is loaded the rest waits for the socket.
-    sent: usize,
-    loaded: bool,
-    /// Why the system did not take a run of it; the rest leaves one by one.
-    refused: Option<io::Error>,
-    errors: u32,
-}
-
-/// A socket of either kind.
-pub(super) struct FlowSocket {
-    flow: Flow,
-    pub(super) discards: Discards,
-    /// Lanes that wait for room in the kernel's buffer, a bit each.
-    blocked: AtomicU32,
-    wake: Wake,
-    /// What was read is being received.
-    busy: AtomicBool,
-    closing: AtomicBool,
-}
-
-/// The kinds of flow.
-pub(super) enum Flow {
-    Udp(UdpSocket),
-    Tcp(TcpFlow),
+    /// What the link arrives by, if its reader may be asked to send for it.
+    socket: ArcSwapOption<FlowSocket>,
 }
 
 impl Engine {
+    /// `processors`: how many the threads may have.
     pub(super) fn new(
         portal: Portal,
         tun: Tun,
+        processors: usize,
         notices: tokio::sync::mpsc::UnboundedSender<Notice>,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
@@ -118,6 +102,8 @@ impl Engine {
             lanes: Default::default(),
             sockets: ArcSwap::default(),
             next_socket: AtomicU32::new(0),
+            spreads: processors > spread::FEW,
+            branches: Mutex::default(),
             alarm: Alarm::new()?,
             stop: Wake::new()?,
             stopping: AtomicBool::new(false),
@@ -142,6 +128,7 @@ impl Engine {
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.stop.wake();
+        self.draw_in();
         for socket in self.sockets.load().values() {
             socket.close();
         }
@@ -157,41 +144,43 @@ impl Engine {
     /// Adds a socket and starts the thread that reads it.
     pub(super) fn add_socket(self: &Arc<Self>, flow: Flow) -> io::Result<SocketId> {
         let id = SocketId(self.next_socket.fetch_add(1, Ordering::Relaxed));
-        let socket = Arc::new(FlowSocket {
-            flow,
-            discards: Discards::default(),
-            blocked: AtomicU32::new(0),
-            wake: Wake::new()?,
-            busy: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-        });
+        let socket = Arc::new(FlowSocket::new(flow)?);
         self.sockets.rcu(|sockets| {
             let mut sockets = HashMap::clone(sockets);
             sockets.insert(id, Arc::clone(&socket));
             sockets
         });
+        let failed = move |engine: &Self, error: io::Error| {
+            engine.notice(Notice::SocketFailed(id, error.to_string()));
+        };
+        if let Err(error) = self.spawn_reader(id, socket, failed) {
+            self.remove_socket(id);
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    /// Starts the thread that reads `socket`, which the portal knows as `id`.
+    fn spawn_reader(
+        self: &Arc<Self>,
+        id: SocketId,
+        socket: Arc<FlowSocket>,
+        failed: impl FnOnce(&Self, io::Error) + Send + 'static,
+    ) -> io::Result<()> {
         let engine = Arc::clone(self);
-        let spawned = std::thread::Builder::new().name(format!("socket{}", id.0)).spawn(move || {
+        let thread = std::thread::Builder::new().name(format!("socket{}", id.0)).spawn(move || {
             let ended = match &socket.flow {
                 Flow::Udp(udp) => engine.read_udp(id, &socket, udp),
                 Flow::Tcp(tcp) => engine.read_tcp(id, &socket, tcp),
             };
-            if let (Err(error), false) = (ended, socket.closing.load(Ordering::Acquire)) {
-                engine.notice(Notice::SocketFailed(id, error.to_string()));
+            if let (Err(error), false) = (ended, socket.is_closing()) {
+                failed(&engine, error);
             }
-        });
-        match spawned {
-            Ok(thread) => {
-                let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-                readers.retain(|reader| !reader.is_finished());
-                readers.push(thread);
-                Ok(id)
-            }
-            Err(error) => {
-                self.remove_socket(id);
-                Err(error)
-            }
-        }
+        })?;
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.retain(|reader| !reader.is_finished());
+        readers.push(thread);
+        Ok(())
     }
 
     /// Closes a socket; its thread ends.
@@ -205,6 +194,12 @@ impl Engine {
         if let Some(socket) = removed {
             socket.close();
         }
+        self.branches().close(|trunk| trunk == id);
+    }
+
+    /// From now on datagrams are not taken from the system in runs, as another section that shares the socket wants.
+    pub(super) fn turn_gro_off(&self, id: SocketId) {
+        self.socket(id).into_iter().chain(self.branches().of(id)).for_each(|socket| socket.turn_gro_off());
     }
 
     /// The socket of that number.
@@ -216,9 +211,12 @@ impl Engine {
 
     /// Sends for the links of `ready`, then sees to the timer, the reader and the news.
     pub(super) fn settle(&self, ready: u16) {
-        for link in (0..MAX_LINKS as u8).map(LinkId).filter(|link| ready & 1 << link.0 != 0) {
-            self.send(link);
-        }
+        links(ready).for_each(|link| self.send(link));
+        self.tend();
+    }
+
+    /// Sees to the timer, the reader and the news.
+    fn tend(&self) {
         if let Some(at) = self.portal.next_timeout(now()) {
             self.alarm.arm(at);
         }
@@ -332,7 +330,11 @@ impl Engine {
                 Ok(count) => {
                     doze.on_found();
                     let ready = self.portal.enqueue(now(), spare.drain(..count), &mut bounced);
-                    self.settle(ready);
+                    if self.spreads && count >= FULL_TRAIN {
+                        self.entrust(ready)
+                    } else {
+                        self.settle(ready)
+                    }
                     let mut outlet = self.tun.outlet();
                     bounced.iter().for_each(|packet| outlet.take(packet.into()));
                     outlet.flush();
@@ -383,8 +385,11 @@ impl Engine {
     /// whose acknowledgement lies unread. A socket that was empty once has nothing of that age. Other timers wait
     /// meanwhile, so it is not for what happens often.
     fn hear_out(&self) {
-        let silent = self.portal.silent(now());
-        let mut unread: Vec<_> = silent.into_iter().filter_map(|id| self.socket(id)).collect();
+        let mut unread = Vec::new();
+        for id in self.portal.silent(now()) {
+            unread.extend(self.socket(id));
+            unread.extend(self.branches().of(id));
+        }
         for _ in 0..HEARING_TRIES {
             unread.retain(|socket| socket.has_unread());
             if unread.is_empty() {
@@ -399,11 +404,12 @@ impl Engine {
     fn read_udp(&self, id: SocketId, socket: &FlowSocket, udp: &UdpSocket) -> io::Result<()> {
         let mut receiver = mmsg::Receiver::new(self.tun.buffer_size() + 128, udp.has_gro());
         let mut doze = Doze::default();
-        while !socket.closing.load(Ordering::Acquire) {
+        while !socket.is_closing() {
+            self.help(socket);
             let count = match receiver.receive(udp.as_fd()) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    doze.wait(|| self.wait_socket(socket, udp.as_fd()))?;
+                    doze.wait(|| self.wait_socket(socket))?;
                     continue;
                 }
                 // An ICMP error of something sent before; the links find out by themselves.
@@ -411,27 +417,28 @@ impl Engine {
                 Err(error) => return Err(error),
             };
             doze.on_found();
-            socket.busy.store(true, Ordering::Release);
-            let mut received = receiver.received(count).peekable();
-            while let Some(source) = received.peek().map(|first| first.source) {
-                let same = std::iter::from_fn(|| received.next_if(|next| next.source == source));
-                let whole = same.take(BATCH).filter_map(|received| {
-                    if received.datagram.is_none() {
-                        let arrival = Arrival { socket: id, source, discards: &socket.discards };
-                        self.portal.discard(&arrival, Discard::Oversized);
-                    }
-                    received.datagram
-                });
-                self.receive(id, socket, source, whole);
-            }
-            socket.busy.store(false, Ordering::Release);
+            socket.busy(|| {
+                let mut received = receiver.received(count).peekable();
+                while let Some(source) = received.peek().map(|first| first.source) {
+                    let same = std::iter::from_fn(|| received.next_if(|next| next.source == source));
+                    let whole = same.take(BATCH).filter_map(|received| {
+                        if received.datagram.is_none() {
+                            let arrival = Arrival { socket: id, source, discards: &socket.discards };
+                            self.portal.discard(&arrival, Discard::Oversized);
+                        }
+                        received.datagram
+                    });
+                    self.receive(id, socket, source, whole);
+                }
+            });
         }
         Ok(())
     }
 
     fn read_tcp(&self, id: SocketId, socket: &FlowSocket, tcp: &TcpFlow) -> io::Result<()> {
         let mut records = Records::default();
-        while !socket.closing.load(Ordering::Acquire) {
+        while !socket.is_closing() {
+            self.help(socket);
             match tcp.read(&mut records) {
                 Ok(0) => {
                     return Err(io::Error::new(
@@ -440,12 +447,10 @@ impl Engine {
                     ));
                 }
                 Ok(_) => {
-                    socket.busy.store(true, Ordering::Release);
-                    self.receive(id, socket, tcp.peer(), records.take());
-                    socket.busy.store(false, Ordering::Release);
+                    socket.busy(|| self.receive(id, socket, tcp.peer(), records.take()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_socket(socket, tcp.as_fd())?;
+                    self.wait_socket(socket)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -471,18 +476,11 @@ impl Engine {
         self.settle(ready);
     }
 
-    /// Waits until the socket can be read, a blocked lane can go on, or it is closed.
-    fn wait_socket(&self, socket: &FlowSocket, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let blocked = socket.blocked.load(Ordering::Acquire);
-        let wanted = if blocked == 0 { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
-        let mut fds = [PollFd::new(fd, wanted), PollFd::new(socket.wake.as_fd(), PollFlags::POLLIN)];
-        ignore_interrupt(poll(&mut fds, PollTimeout::NONE))?;
-        if fds[1].any() == Some(true) {
-            socket.wake.acknowledge();
-        }
-        if fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLOUT)) {
-            let unblocked = socket.blocked.swap(0, Ordering::AcqRel);
-            self.settle(unblocked as u16);
+    /// Waits until the socket can be read, or there is something to send.
+    fn wait_socket(&self, socket: &FlowSocket) -> io::Result<()> {
+        let unblocked = socket.wait()?;
+        if unblocked != 0 {
+            self.settle(unblocked);
         }
         Ok(())
     }
@@ -499,105 +497,9 @@ impl Engine {
     }
 }
 
-impl Cargo {
-    /// The system did not take the next run, but may take its datagrams one by one.
-    fn is_run_refused(&self, error: &io::Error) -> bool {
-        let in_run = self.train.runs(self.sent).next().is_some_and(|run| run.count > 1);
-        in_run && matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE))
-    }
-}
-
-impl FlowSocket {
-    /// Something came that has not had its effect yet.
-    fn has_unread(&self) -> bool {
-        if self.busy.load(Ordering::Acquire) {
-            return true;
-        }
-        let fd = match &self.flow {
-            Flow::Udp(udp) => udp.as_fd(),
-            Flow::Tcp(tcp) => tcp.as_fd(),
-        };
-        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-    }
-
-    /// Sends what is loaded. True when all of it went, false if the socket is full.
-    fn dispatch(&self, cargo: &mut Cargo) -> io::Result<bool> {
-        match &self.flow {
-            Flow::Udp(udp) => {
-                let Some(remote) = cargo.train.remote() else { return Ok(true) };
-                while cargo.sent < cargo.train.len() {
-                    match udp.send(&cargo.train, cargo.sent, remote) {
-                        Ok(sent) => cargo.sent += sent,
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        Err(error) if cargo.is_run_refused(&error) => {
-                            // Older kernels say EINVAL also if it is too long: the rest will show.
-                            cargo.train.separate();
-                            cargo.refused = Some(error);
-                        }
-                        // The interface does not carry it: lost, as further on the path; the rest is not.
-                        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                            (cargo.sent, cargo.refused) = (cargo.sent + 1, None);
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-                Ok(true)
-            }
-            Flow::Tcp(tcp) => {
-                if cargo.sent == 0 {
-                    cargo.sent = cargo.train.len();
-                    tcp.send(&cargo.train)?;
-                }
-                tcp.flush()
-            }
-        }
-    }
-
-    fn answer(&self, datagram: &[u8], to: SocketAddr) {
-        match &self.flow {
-            // The peer asks again if it gets lost; a broken connection is noticed by its reader.
-            Flow::Udp(udp) => drop(udp.send_one(datagram, to)),
-            Flow::Tcp(tcp) => drop(tcp.answer(datagram)),
-        }
-    }
-
-    fn block(&self, link: LinkId) {
-        self.blocked.fetch_or(1 << link.0, Ordering::AcqRel);
-        self.wake.wake();
-    }
-
-    fn close(&self) {
-        self.closing.store(true, Ordering::Release);
-        if let Flow::Tcp(tcp) = &self.flow {
-            tcp.shut_down();
-        }
-        self.wake.wake();
-    }
-
-    /// Whether datagrams are taken from the system in runs; `None` for a connection.
-    pub(super) fn gro(&self) -> Option<bool> {
-        match &self.flow {
-            Flow::Udp(udp) => Some(udp.has_gro()),
-            Flow::Tcp(_) => None,
-        }
-    }
-
-    /// From now on they are not.
-    pub(super) fn turn_gro_off(&self) {
-        if let Flow::Udp(udp) = &self.flow {
-            udp.turn_gro_off();
-        }
-    }
-
-    /// Own address and port.
-    pub(super) fn local(&self) -> Option<SocketAddr> {
-        match &self.flow {
-            Flow::Udp(udp) => udp.local(),
-            Flow::Tcp(tcp) => tcp.local(),
-        }
-    }
+/// Those whose bit is set.
+fn links(mask: u16) -> impl Iterator<Item = LinkId> {
+    (0..MAX_LINKS as u8).map(LinkId).filter(move |link| mask & 1 << link.0 != 0)
 }
 
 /// Errors that a UDP socket reports of what it sent before.
@@ -612,49 +514,4 @@ fn is_passing(error: &io::Error) -> bool {
         libc::ENETDOWN,
     ];
     error.raw_os_error().is_some_and(|number| PASSING.contains(&number))
-}
-
-fn ignore_interrupt(result: nix::Result<libc::c_int>) -> io::Result<()> {
-    match result {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::super::sys;
-    use super::super::udp::Local;
-    use super::*;
-
-    /// Sends a train of 40 over the loopback interface by a socket that refuses runs or not; gives how many arrive,
-    /// and why no run went.
-    fn dispatched(refuses: bool) -> (usize, Option<i32>) {
-        let local = Local { address: Some(std::net::Ipv4Addr::LOCALHOST.into()), port: 0, interface: None };
-        let to = UdpSocket::open(&local, None, false).expect("a socket");
-        let from = UdpSocket::open(&local, None, false).expect("a socket");
-        if refuses {
-            sys::refuse_runs(from.as_fd()).expect("an old option");
-        }
-        let train = Train::of(&vec![vec![7; 1_000]; 40], 1);
-        let mut cargo = Cargo { train, loaded: true, ..Cargo::default() };
-        cargo.train.lead(to.local().expect("bound"));
-        let socket = FlowSocket {
-            flow: Flow::Udp(from),
-            discards: Discards::default(),
-            blocked: AtomicU32::new(0),
-            wake: Wake::new().expect("a wake"),
-            busy: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-        };
-        assert!(socket.dispatch(&mut cargo).expect("sent"));
-        let count = mmsg::Receiver::new(2_000, false).receive(to.as_fd()).expect("they are there");
-        (count, cargo.refused.and_then(|error| error.raw_os_error()))
-    }
-
-    #[test]
-    fn a_system_that_refuses_runs_gets_datagrams_one_by_one() {
-        assert_eq!(dispatched(false), (40, None));
-        assert_eq!(dispatched(true), (40, Some(libc::EINVAL)));
-    }
 }

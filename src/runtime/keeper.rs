@@ -13,8 +13,9 @@ use tokio::task::JoinHandle;
 
 use self::section::Section;
 use super::clock;
-use super::engine::{Engine, Flow};
+use super::engine::Engine;
 use super::interface::Changes;
+use super::socket::Flow;
 use super::sys::has_gso;
 use super::udp::{Local, UdpSocket};
 use crate::config::{BitRate, CongestionControl, LinkChange, Method, Peer, QuotaAction};
@@ -125,8 +126,8 @@ impl Keeper {
         let mut sockets = self.sockets();
         if let Some(shared) = sockets.shared.get_mut(local) {
             shared.users += 1;
-            if let Some(socket) = self.engine.socket(shared.socket).filter(|_| !gro) {
-                socket.turn_gro_off();
+            if !gro {
+                self.engine.turn_gro_off(shared.socket);
             }
             return Ok(shared.socket);
         }

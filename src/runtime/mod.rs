@@ -11,6 +11,7 @@ mod interface;
 mod keeper;
 mod mmsg;
 mod news;
+mod socket;
 mod sys;
 mod tcp;
 mod tun;
@@ -114,7 +115,8 @@ impl Runtime {
         }
         interfaces.up(index, mtu).await.map_err(|error| failed("bring the interface up", &error))?;
         let (sender, notices) = mpsc::unbounded_channel();
-        let engine = Engine::new(portal, tun, sender).map_err(|error| failed("make a timer", &error))?;
+        let engine = Engine::new(portal, tun, processors(&config), sender)
+            .map_err(|error| failed("make a timer", &error))?;
         let threads = engine.start().map_err(|error| failed("start a thread", &error))?;
         let changes = Interfaces::changes().map_err(|error| failed("listen to netlink", &error))?;
         let keeper = Keeper::new(Arc::clone(&engine), changes, Arc::clone(&journal));
@@ -163,7 +165,10 @@ impl Runtime {
                     let mut kept = lock(&self.kept);
                     lock(&self.caps).tend(&mut kept, &self.journal);
                 }
-                _ = tidy.tick() => self.engine.portal.forget_links(clock::now()),
+                _ = tidy.tick() => {
+                    self.engine.portal.forget_links(clock::now());
+                    self.engine.spread();
+                }
             }
         }
     }
@@ -171,6 +176,7 @@ impl Runtime {
     /// Tells what happened and lets the interface's MTU follow.
     async fn tell_news(&self) {
         self.engine.news_taken();
+        self.engine.spread();
         let fixed = fixed_mtu(&lock(&self.config));
         for event in self.engine.portal.take_events() {
             self.journal.tell(news::notice(&event));
@@ -193,9 +199,9 @@ impl Runtime {
         let (old, new) = (&current.host, &config.host);
         let same_interface =
             old.addresses == new.addresses && old.mtu == new.mtu && old.offload == new.offload;
-        if old.protection != new.protection || !same_interface {
-            let told =
-                "Key, Protection, Address, MTU or Offload changed: restart to apply; nothing was changed";
+        if old.protection != new.protection || !same_interface || old.processors != new.processors {
+            let told = "Key, Protection, Address, MTU, Offload or Processors changed: restart to apply; nothing \
+                        was changed";
             return Err(RuntimeError(told.to_owned()));
         }
         let mut kept = lock(&self.kept);
@@ -355,6 +361,12 @@ fn fixed_mtu(config: &Config) -> Option<u16> {
         Mtu::Auto => None,
         Mtu::Fixed(mtu) => Some(mtu),
     }
+}
+
+/// How many processors the threads may have.
+fn processors(config: &Config) -> usize {
+    let allowed = || std::thread::available_parallelism().map_or(1, usize::from);
+    config.host.processors.map_or_else(allowed, usize::from)
 }
 
 fn portal_config(config: &Config) -> PortalConfig {

@@ -40,6 +40,17 @@ pub(super) fn bound(
     kind: Type,
     protocol: Protocol,
 ) -> io::Result<Socket> {
+    bound_after(local, remote, kind, protocol, |_| Ok(()))
+}
+
+/// The same; `prepare` has the socket before it is bound.
+fn bound_after(
+    local: &Local,
+    remote: Option<SocketAddr>,
+    kind: Type,
+    protocol: Protocol,
+    prepare: impl Fn(&Socket) -> io::Result<()>,
+) -> io::Result<Socket> {
     let try_bind = |address: SocketAddr| {
         let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
         if address.is_ipv6() {
@@ -53,6 +64,7 @@ pub(super) fn bound(
             bind_interface(&socket, interface)?;
         }
         mark(&socket)?;
+        prepare(&socket)?;
         socket.bind(&address.into())?;
         socket.set_nonblocking(true)?;
         Ok(socket)
@@ -102,6 +114,8 @@ fn mark(_: &Socket) -> io::Result<()> {
 /// The socket of a UDP flow; several links may share one that listens.
 pub(super) struct UdpSocket {
     socket: Socket,
+    /// Where it is bound.
+    at: Local,
     ipv6: bool,
     gro: AtomicBool,
 }
@@ -109,12 +123,29 @@ pub(super) struct UdpSocket {
 impl UdpSocket {
     /// Opens and binds it, with GRO if that is wanted and the system has it.
     pub(super) fn open(local: &Local, remote: Option<SocketAddr>, gro: bool) -> io::Result<Self> {
-        let socket = bound(local, remote, Type::DGRAM, Protocol::UDP)?;
+        Self::new(bound(local, remote, Type::DGRAM, Protocol::UDP)?, local.clone(), gro)
+    }
+
+    /// One more on the same port, for what comes from `peer`: the system prefers it for that.
+    pub(super) fn branch(&self, peer: SocketAddr) -> io::Result<Self> {
+        let port = self.local().map_or(self.at.port, |address| address.port());
+        let at = Local { port, ..self.at.clone() };
+        // For no longer than it takes: as long as one socket of the port does not allow it, no program gets the port by
+        // mistake.
+        self.socket.set_reuse_port(true)?;
+        let socket = bound_after(&at, None, Type::DGRAM, Protocol::UDP, |socket| socket.set_reuse_port(true));
+        self.socket.set_reuse_port(false)?;
+        let branch = Self::new(socket?, at, self.has_gro())?;
+        branch.socket.connect(&branch.address(peer))?;
+        Ok(branch)
+    }
+
+    fn new(socket: Socket, at: Local, gro: bool) -> io::Result<Self> {
         grow_buffers(&socket);
         let ipv6 = socket.domain()? == Domain::IPV6;
         sys::never_fragment(socket.as_fd(), ipv6)?;
         let gro = gro && sys::set_gro(socket.as_fd(), true).is_ok();
-        Ok(Self { socket, ipv6, gro: gro.into() })
+        Ok(Self { socket, at, ipv6, gro: gro.into() })
     }
 
     /// Whether the kernel hands over datagrams in runs.
@@ -196,6 +227,41 @@ mod tests {
     fn the_set_ups_know_the_mark_of_the_links() {
         let scripts = include_str!("../../scripts/linux/common.sh");
         assert!(scripts.contains(&format!("\nLINK={LINK_MARK:#x}\n")));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_branch_takes_what_comes_from_its_peer_and_the_trunk_the_rest() {
+        let at = |address: Option<IpAddr>| Local { address, port: 0, interface: None };
+        let lo = Some(Ipv4Addr::LOCALHOST.into());
+        let open = |address| UdpSocket::open(&at(address), None, true).expect("a socket");
+        for trunk in [open(lo), open(None)] {
+            let port = trunk.local().expect("bound").port();
+            let to = (Ipv4Addr::LOCALHOST, port).into();
+            let peers = [open(lo), open(lo), open(lo)];
+            let [first, second, _] = &peers;
+            let address = |peer: &UdpSocket| peer.local().expect("bound");
+            let branches = [first, second].map(|peer| trunk.branch(address(peer)).expect("one more socket"));
+            assert!(branches.iter().all(UdpSocket::has_gro));
+            let taken = UdpSocket::open(&Local { port, ..at(lo) }, None, true).map(drop);
+            assert_eq!(taken.expect_err("the port is in use").kind(), io::ErrorKind::AddrInUse);
+            for (number, peer) in peers.iter().enumerate() {
+                peer.send_one(&[number as u8], to).expect("sent");
+            }
+            let [one, other] = &branches;
+            for (number, socket) in [one, other, &trunk].into_iter().enumerate() {
+                let mut receiver = Receiver::new(2_000, true);
+                let count = receiver.receive(socket.as_fd()).expect("it is there");
+                let datagrams =
+                    receiver.received(count).map(|received| received.datagram.map(|bytes| bytes.to_vec()));
+                assert_eq!(datagrams.collect::<Vec<_>>(), [Some(vec![number as u8])]);
+            }
+            // An answer leaves by the trunk, and comes from its address.
+            trunk.send_one(b"answer", address(first)).expect("sent");
+            let mut receiver = Receiver::new(2_000, true);
+            let count = receiver.receive(first.as_fd()).expect("it is there");
+            assert_eq!(receiver.received(count).next().map(|received| received.source), Some(to));
+        }
     }
 
     /// Sends `data` over the loopback interface in runs or not; gives what arrives, and in how many messages.

@@ -16,6 +16,7 @@ mod secrecy;
 mod setup;
 mod setup_scripts;
 mod setups;
+mod spread;
 mod status;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

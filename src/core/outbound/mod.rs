@@ -319,6 +319,12 @@ impl Outbound {
         self.link(id)?.socket
     }
 
+    /// By which socket each link leaves that is up, or was a moment ago, and where to.
+    pub fn ways(&self) -> impl Iterator<Item = (LinkId, SocketId, SocketAddr)> {
+        let alive = self.each().filter(|(_, link)| matches!(link.state, State::Up | State::Suspect));
+        alive.filter_map(|(id, link)| Some((id, link.socket?, link.remote?)))
+    }
+
     /// Whether any link uses the socket.
     pub fn has_links_on(&self, socket: SocketId) -> bool {
         self.each().any(|(_, link)| link.socket == Some(socket))

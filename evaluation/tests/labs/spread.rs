@@ -1,0 +1,113 @@
+//! Portals that spread their work over four processors, whether there are as many or not.
+
+use std::time::Duration;
+
+use evaluation::lab::{Family, Lab};
+use evaluation::link::LinkSpec;
+use evaluation::may_build_labs;
+use evaluation::portal::{PORT, Pair, PairOptions};
+use evaluation::stream::WatchedStream;
+use evaluation::traffic::{Traffic, ends};
+use evaluation::wait::until;
+use evaluation::wan::Direction;
+
+use crate::secs;
+
+/// The longest that a stream or a call may stand still around a failure.
+const PATIENCE: Duration = Duration::from_millis(2_500);
+
+fn options(processors: u16) -> PairOptions {
+    PairOptions { host_lines: vec![format!("Processors = {processors}")], ..PairOptions::default() }
+}
+
+/// The peers' addresses for which the remote portal has a socket of its own.
+fn branches(lab: &Lab) -> Vec<String> {
+    let arguments = ["-Hnu", "state", "established", "sport", "=", &format!(":{PORT}")];
+    let sockets = lab.remote().run("ss", &arguments).unwrap();
+    sockets.lines().filter_map(|line| line.split_whitespace().last().map(str::to_owned)).collect()
+}
+
+fn wait_branches(lab: &Lab, what: &str, count: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    let seen = until(secs(10.0), what, || {
+        found = branches(lab);
+        Ok(found.len() == count)
+    });
+    if let Err(error) = seen {
+        panic!("{error:#}: {found:?}");
+    }
+    found
+}
+
+#[test]
+fn each_of_several_links_has_a_socket_of_its_own() {
+    if !may_build_labs("sockets of several links") {
+        return;
+    }
+    let lab = Lab::new(&[LinkSpec::mbit(10.0).delay_ms(10.0), LinkSpec::mbit(10.0).delay_ms(20.0)]).unwrap();
+    lab.rebind_nat(0).unwrap();
+    lab.rebind_nat(1).unwrap();
+    let pair = Pair::start_connected(&lab, &options(4)).unwrap();
+    let traffic = Traffic::start(&lab, Family::V4).unwrap();
+    let before = wait_branches(&lab, "both links have one", 2);
+    traffic.run_until(secs(1.0));
+    lab.rebind_nat(1).unwrap();
+    until(secs(10.0), "the new address has one, too", || {
+        let now = branches(&lab);
+        Ok(now.len() == 2 && now != before)
+    })
+    .unwrap();
+    lab.wire(0).cut(true);
+    wait_branches(&lab, "the last link needs none", 0);
+    std::thread::sleep(secs(0.5));
+    lab.wire(0).cut(false);
+    wait_branches(&lab, "both links have one again", 2);
+    std::thread::sleep(secs(0.5));
+    if let Err(error) = traffic.survived(PATIENCE) {
+        panic!("{error:#}\n{}", pair.account());
+    }
+    pair.stop().unwrap();
+}
+
+#[test]
+fn on_two_processors_they_share_one() {
+    if !may_build_labs("the socket of several links") {
+        return;
+    }
+    let lab = Lab::new(&[LinkSpec::mbit(10.0), LinkSpec::mbit(10.0)]).unwrap();
+    let pair = Pair::start_connected(&lab, &options(2)).unwrap();
+    std::thread::sleep(secs(0.5));
+    assert_eq!(branches(&lab), [""; 0]);
+    pair.stop().unwrap();
+}
+
+#[test]
+fn what_others_send_for_the_interface_arrives_intact() {
+    if !may_build_labs("readers that send") {
+        return;
+    }
+    let lab = Lab::new(&[LinkSpec::mbit(150.0).delay_ms(3.0), LinkSpec::mbit(100.0).delay_ms(5.0)]).unwrap();
+    let pair = Pair::start_connected(&lab, &options(4)).unwrap();
+    for family in Family::BOTH {
+        for direction in Direction::BOTH {
+            let (from, to, address) = ends(&lab, direction, family);
+            let before = [0, 1].map(|link| lab.wire(link).counters(direction).bytes);
+            let streams = [0, 1].map(|_| WatchedStream::start(from, to, address).unwrap());
+            std::thread::sleep(secs(1.5));
+            for stream in streams {
+                let progress = stream.stop();
+                assert_eq!(progress.fault, None, "{family:?} {direction}");
+                assert!(
+                    progress.bytes() > 1_000_000,
+                    "{family:?} {direction}: only {} bytes",
+                    progress.bytes()
+                );
+            }
+            for (link, before) in before.into_iter().enumerate() {
+                let carried = lab.wire(link).counters(direction).bytes - before;
+                assert!(carried > 1_000_000, "{family:?} {direction}: link {link} carried {carried} bytes");
+            }
+        }
+    }
+    pair.stop().unwrap();
+}

@@ -1,0 +1,124 @@
+//! A portal's work on more than two processors.
+//!
+//! On one or two it is cheapest when the thread that has an event runs it to completion. On more, two threads would be
+//! at their limit long before the processors are, and share their work:
+//!
+//! - The reader of a socket that several links come in by. Each of these gets a *branch* of it: a socket on the same
+//!   port, connected to the peer's address, which the kernel prefers, with a reader of its own. The portal knows nothing
+//!   of it: what is read there counts as read from the trunk, and what is sent leaves by the trunk.
+//! - The reader of the interface. While it has a lot to read, it asks the links' readers to send for them. It comes by
+//!   again, and sends itself what nobody has begun to send by then, so that nothing waits for a thread that is late.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::{Engine, FlowSocket, links};
+use crate::core::outbound::SocketId;
+use crate::core::units::LinkId;
+
+/// Processors on which nothing of this is worth its cost.
+pub(super) const FEW: usize = 2;
+
+/// The branches by trunk and peer.
+#[derive(Default)]
+pub(super) struct Branches(HashMap<(SocketId, SocketAddr), Arc<FlowSocket>>);
+
+impl Branches {
+    /// Closes the branches of the trunks for which `which` says so.
+    pub(super) fn close(&mut self, which: impl Fn(SocketId) -> bool) {
+        self.retain(|(trunk, _), _| !which(*trunk));
+    }
+
+    /// The branches of a trunk.
+    pub(super) fn of(&self, trunk: SocketId) -> impl Iterator<Item = Arc<FlowSocket>> {
+        self.0.iter().filter(move |((of, _), _)| *of == trunk).map(|(_, branch)| Arc::clone(branch))
+    }
+
+    fn retain(&mut self, keeps: impl Fn(&(SocketId, SocketAddr), &FlowSocket) -> bool) {
+        self.0.retain(|key, branch| {
+            let keep = keeps(key, branch);
+            if !keep {
+                branch.close();
+            }
+            keep
+        });
+    }
+}
+
+impl Engine {
+    /// The branches, and who may be asked to send for a link, follow the links. To be called when these have changed.
+    pub(in crate::runtime) fn spread(self: &Arc<Self>) {
+        if !self.spreads {
+            return;
+        }
+        let ways = self.portal.ways();
+        let several = |trunk: SocketId| ways.iter().filter(|(_, socket, _)| *socket == trunk).count() > 1;
+        let wanted: Vec<_> =
+            ways.iter().filter(|way| several(way.1)).map(|&(_, socket, peer)| (socket, peer)).collect();
+        let mut branches = self.branches();
+        branches.retain(|key, branch| wanted.contains(key) && !branch.is_closing());
+        for key in wanted {
+            if let Entry::Vacant(place) = branches.0.entry(key)
+                && let Some(branch) = self.open_branch(key)
+            {
+                place.insert(branch);
+            }
+        }
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let way = ways.iter().find(|(link, ..)| link.index() == number);
+            let socket = way.and_then(|&(_, trunk, peer)| {
+                branches.0.get(&(trunk, peer)).cloned().or_else(|| self.socket(trunk))
+            });
+            lane.socket.store(socket);
+        }
+    }
+
+    /// A branch and its reader; `None` if there can be none, and the trunk goes on for all.
+    fn open_branch(self: &Arc<Self>, (trunk, peer): (SocketId, SocketAddr)) -> Option<Arc<FlowSocket>> {
+        let opened = self.socket(trunk)?.branch(peer).and_then(|branch| {
+            let Some(branch) = branch.map(Arc::new) else { return Ok(None) };
+            let failing = Arc::clone(&branch);
+            self.spawn_reader(trunk, Arc::clone(&branch), move |_, _| failing.close())?;
+            Ok(Some(branch))
+        });
+        opened.unwrap_or_else(|error| {
+            tracing::debug!("no socket of its own for {peer}: {error}");
+            None
+        })
+    }
+
+    /// Closes all branches, and asks nobody any more.
+    pub(super) fn draw_in(&self) {
+        self.branches().close(|_| true);
+        self.lanes.iter().for_each(|lane| lane.socket.store(None));
+    }
+
+    pub(super) fn branches(&self) -> MutexGuard<'_, Branches> {
+        self.branches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets others send for the links of `ready`, or sends where one is asked in vain.
+    pub(super) fn entrust(&self, ready: u16) {
+        for link in links(ready) {
+            let lane = &self.lanes[link.index()];
+            let late = lane.again.swap(true, Ordering::AcqRel);
+            match &*lane.socket.load() {
+                Some(socket) if !late => socket.ask(link),
+                _ => self.send(link),
+            }
+        }
+        self.tend();
+    }
+
+    /// Sends for the links for which the reader of `socket` is asked to, if nobody did so meanwhile.
+    pub(super) fn help(&self, socket: &FlowSocket) {
+        let waits = |link: &LinkId| self.lanes[link.index()].again.load(Ordering::Acquire);
+        let left = links(socket.take_asked()).filter(waits).fold(0, |mask, link| mask | 1 << link.0);
+        if left != 0 {
+            self.settle(left);
+        }
+    }
+}
