@@ -128,10 +128,10 @@ impl Engine {
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.stop.wake();
-        self.draw_in();
         for socket in self.sockets.load().values() {
             socket.close();
         }
+        self.draw_in(|_| true);
         self.feed_reader();
         for thread in self.readers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // A thread that panicked has said so.
@@ -194,7 +194,7 @@ impl Engine {
         if let Some(socket) = removed {
             socket.close();
         }
-        self.branches().close(|trunk| trunk == id);
+        self.draw_in(|trunk| trunk == id);
     }
 
     /// From now on datagrams are not taken from the system in runs, as another section that shares the socket wants.

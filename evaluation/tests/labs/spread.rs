@@ -5,7 +5,7 @@ use std::time::Duration;
 use evaluation::lab::{Family, Lab};
 use evaluation::link::LinkSpec;
 use evaluation::may_build_labs;
-use evaluation::portal::{PORT, Pair, PairOptions};
+use evaluation::portal::{PORT, Pair, PairOptions, local_config, random_key, remote_config};
 use evaluation::stream::WatchedStream;
 use evaluation::traffic::{Traffic, ends};
 use evaluation::wait::until;
@@ -66,6 +66,30 @@ fn each_of_several_links_has_a_socket_of_its_own() {
     if let Err(error) = traffic.survived(PATIENCE) {
         panic!("{error:#}\n{}", pair.account());
     }
+    pair.stop().unwrap();
+}
+
+#[test]
+fn a_port_that_is_left_is_free_at_once() {
+    if !may_build_labs("another port") {
+        return;
+    }
+    let lab = Lab::new(&[LinkSpec::mbit(10.0), LinkSpec::mbit(10.0)]).unwrap();
+    let key = random_key().unwrap();
+    let configs = [local_config(&lab, &options(4), &key), remote_config(&options(4), &key)];
+    let mut pair = Pair::start_with(&lab, &options(4), configs.clone()).unwrap();
+    pair.wait_connected(secs(10.0)).unwrap();
+    wait_branches(&lab, "both links have one", 2);
+    let remote = pair.remote().unwrap();
+    remote.reload(&configs[1].replace(&PORT.to_string(), "7009")).unwrap();
+    until(secs(2.0), "the port is free", || {
+        let sockets = lab.remote().run("ss", &["-Hnua", "sport", "=", &format!(":{PORT}")])?;
+        Ok(sockets.trim().is_empty())
+    })
+    .unwrap();
+    remote.reload(&configs[1]).unwrap();
+    wait_branches(&lab, "both links have one again", 2);
+    assert!(!remote.log().contains("in use"), "{}", remote.log());
     pair.stop().unwrap();
 }
 

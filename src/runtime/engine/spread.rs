@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::{Engine, FlowSocket, links};
+use super::{Engine, FlowSocket, Lane, links};
 use crate::core::outbound::SocketId;
 use crate::core::units::LinkId;
 
@@ -27,11 +27,6 @@ pub(super) const FEW: usize = 2;
 pub(super) struct Branches(HashMap<(SocketId, SocketAddr), Arc<FlowSocket>>);
 
 impl Branches {
-    /// Closes the branches of the trunks for which `which` says so.
-    pub(super) fn close(&mut self, which: impl Fn(SocketId) -> bool) {
-        self.retain(|(trunk, _), _| !which(*trunk));
-    }
-
     /// The branches of a trunk.
     pub(super) fn of(&self, trunk: SocketId) -> impl Iterator<Item = Arc<FlowSocket>> {
         self.0.iter().filter(move |((of, _), _)| *of == trunk).map(|(_, branch)| Arc::clone(branch))
@@ -90,10 +85,12 @@ impl Engine {
         })
     }
 
-    /// Closes all branches, and asks nobody any more.
-    pub(super) fn draw_in(&self) {
-        self.branches().close(|_| true);
-        self.lanes.iter().for_each(|lane| lane.socket.store(None));
+    /// Closes the branches of the trunks for which `which` says so, and asks no reader any more whose socket is closed:
+    /// nothing is to keep their ports in use.
+    pub(super) fn draw_in(&self, which: impl Fn(SocketId) -> bool) {
+        self.branches().retain(|(trunk, _), _| !which(*trunk));
+        let closed = |lane: &&Lane| lane.socket.load().as_ref().is_some_and(|socket| socket.is_closing());
+        self.lanes.iter().filter(closed).for_each(|lane| lane.socket.store(None));
     }
 
     pub(super) fn branches(&self) -> MutexGuard<'_, Branches> {
