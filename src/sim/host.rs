@@ -221,6 +221,12 @@ impl Host {
         portal
     }
 
+    /// The socket that listens is closed, and another one opened, as when the configuration is read again.
+    pub fn relisten(&mut self, now: Instant) {
+        self.portal.unlisten(self.local(now), LISTENER);
+        self.portal.listen(LISTENER, Self::link_config(&self.setup, 0), self.setup.max_datagram - 20);
+    }
+
     fn link_config(setup: &HostSetup, i: usize) -> LinkConfig {
         LinkConfig {
             name: format!("peer{}", i + 1),

@@ -224,6 +224,11 @@ impl World {
         self.hosts[end as usize].restart(self.now, self.listens, &self.net);
     }
 
+    /// The remote portal, which listens, closes its socket and opens another one.
+    pub fn relisten(&mut self) {
+        self.hosts[End::Remote as usize].relisten(self.now);
+    }
+
     /// The machine at `end` sleeps for so long.
     pub fn suspend(&mut self, end: End, time: Duration) {
         self.hosts[end as usize].asleep = true;

@@ -1,5 +1,7 @@
 //! Sessions: beginning, renewal, restarts, sleep, clocks, and portals that do not fit together.
 
+use std::collections::BTreeSet;
+
 use netcombiner::core::outbound::congestion::Algorithm;
 use netcombiner::core::session::protection::Manner;
 use netcombiner::sim::End::{Local, Remote};
@@ -9,7 +11,7 @@ use netcombiner::sim::scenario::Step::*;
 use netcombiner::sim::scenario::{ms, play, s};
 use netcombiner::sim::traffic::{FULL, Load};
 use netcombiner::sim::wire::{Conditions, Loss};
-use netcombiner::sim::{End, Setup};
+use netcombiner::sim::{End, Setup, World};
 
 use crate::BULK;
 
@@ -342,4 +344,32 @@ fn a_second_start_of_the_local_portal_from_other_ports_leaves_no_links_behind() 
             Check(LinksUp(Remote), Exactly(2.0)),
         ],
     );
+}
+
+#[test]
+fn a_portal_that_listens_anew_gets_each_link_by_its_own_path() {
+    for seed in 0..100 {
+        let delay = [0.1, 1.0, 10.0][seed as usize % 3];
+        let paths = [0.1, 2.0, 0.5].map(|jitter| Conditions::new(20.0, delay).jitter(jitter));
+        let mut world = World::new(Setup::new(seed, paths));
+        let all_up = |end: End| {
+            move |world: &World| {
+                let links = world.snapshot(end).links;
+                let remotes: BTreeSet<_> = links.iter().filter_map(|link| link.remote).collect();
+                let up = links.iter().filter(|link| link.state == "up").count();
+                (links.len(), up) == (3, 3) && (end == Local || remotes.len() == 3)
+            }
+        };
+        let both = |world: &World| all_up(Local)(world) && all_up(Remote)(world);
+        world.run_until(s(5), both).expect("all links are up");
+        world.offer(Local, TRICKLE);
+        for _ in 0..2 {
+            world.relisten();
+            world.run(ms(5 + seed % 50));
+        }
+        world.run(s(2));
+        let links = world.snapshot(Remote).links;
+        let seen: Vec<_> = links.iter().map(|link| (link.number, &link.state, link.remote)).collect();
+        assert!(both(&world), "seed {seed}: {seen:?}");
+    }
 }

@@ -89,6 +89,8 @@ pub struct Outbound {
     links: [Option<Box<Link>>; MAX_LINKS],
     /// Where a slot's next link goes on counting, so that the peer need not know of the change.
     sequences: [u64; MAX_LINKS],
+    /// In which order links left their numbers; zero if none did.
+    left: [u64; MAX_LINKS],
     queue: Queue,
     classifier: Classifier,
     compressor: Compressor,
@@ -145,6 +147,7 @@ impl Outbound {
         Self {
             links: Default::default(),
             sequences: [0; MAX_LINKS],
+            left: [0; MAX_LINKS],
             queue: Queue::new(Pool::new(buffer_size, POOL_USUAL as usize), QUEUE_SEARCHING),
             classifier: Classifier::new(seed),
             compressor: Compressor::new(compression),
@@ -237,8 +240,10 @@ impl Outbound {
     // Links.
 
     /// Adds a link in the first free slot; `None` if there are [`MAX_LINKS`].
+    /// Of the free numbers it gets the one that was left first: the peer may not know yet that a link is no more.
     pub fn add_link(&mut self, now: Instant, config: LinkConfig) -> Option<LinkId> {
-        let slot = self.links.iter().position(Option::is_none)?;
+        let free = (0..MAX_LINKS).filter(|slot| self.links[*slot].is_none());
+        let slot = free.min_by_key(|slot| self.left[*slot])?;
         let mut link = Box::new(Link::new(now, config));
         link.sender.continue_from(self.sequences[slot]);
         self.links[slot] = Some(link);
@@ -257,6 +262,7 @@ impl Outbound {
     pub fn remove_link(&mut self, now: Instant, id: LinkId) {
         if let Some(link) = self.links[id.index()].as_deref_mut() {
             self.sequences[id.index()] = link.sender.next_sequence();
+            self.left[id.index()] = 1 + self.left.iter().max().copied().unwrap_or(0);
             link.sender.abandon();
             self.collect(now, id, true);
             self.links[id.index()] = None;

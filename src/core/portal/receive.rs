@@ -268,16 +268,22 @@ impl Portal {
         probe: &Probe,
     ) -> Result<LinkId, Discard> {
         let number = fresh.header.link;
-        // The peer names our link, and that is what we know or what we did not know yet.
-        let named = probe.to.map(LinkId).filter(|&link| fresh.link.is_none_or(|known| known == link));
-        let named = named.filter(|&link| self.outbound().has_link(link));
-        let known = named.or(fresh.link.filter(|_| probe.to.is_none()));
+        // What came together with it may have joined the link.
+        let joined = self.inbound().link_of(number);
+        let is_probe = fresh.header.kind == Kind::Probe;
+        let named = probe.to.map(LinkId).filter(|&link| self.outbound().has_link(link));
+        let known = match named {
+            // What we know, or what we did not know yet.
+            Some(link) => named.filter(|_| joined.is_none_or(|known| known == link)),
+            // The peer asks without a name, or does not know yet that a link is no more.
+            None => joined.filter(|_| is_probe || probe.to.is_none()),
+        };
         let link = match known {
             Some(link) => link,
-            None if fresh.header.kind == Kind::Probe => self.find_or_accept(now, arrival)?,
+            None if is_probe => self.find_or_accept(now, arrival)?,
             None => return Err(Discard::UnknownLink),
         };
-        if fresh.link != Some(link) {
+        if joined != Some(link) {
             self.inbound().join(number, link);
             self.outbound().join(link, number);
         }
