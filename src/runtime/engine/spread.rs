@@ -76,7 +76,11 @@ impl Engine {
         let opened = self.socket(trunk)?.branch(peer).and_then(|branch| {
             let Some(branch) = branch.map(Arc::new) else { return Ok(None) };
             let failing = Arc::clone(&branch);
-            self.spawn_reader(trunk, Arc::clone(&branch), move |_, _| failing.close())?;
+            self.spawn_reader(trunk, Arc::clone(&branch), move |engine, _| {
+                failing.close();
+                // What it was for comes by the trunk again.
+                engine.draw_in(|_| false);
+            })?;
             Ok(Some(branch))
         });
         opened.unwrap_or_else(|error| {
@@ -85,10 +89,10 @@ impl Engine {
         })
     }
 
-    /// Closes the branches of the trunks for which `which` says so, and asks no reader any more whose socket is closed:
-    /// nothing is to keep their ports in use.
+    /// Closes the branches of the trunks for which `which` says so, and lets go of all that are closed, as of links'
+    /// other sockets: nothing is to keep a port in use, or to receive what nobody reads.
     pub(super) fn draw_in(&self, which: impl Fn(SocketId) -> bool) {
-        self.branches().retain(|(trunk, _), _| !which(*trunk));
+        self.branches().retain(|(trunk, _), branch| !which(*trunk) && !branch.is_closing());
         let closed = |lane: &&Lane| lane.socket.load().as_ref().is_some_and(|socket| socket.is_closing());
         self.lanes.iter().filter(closed).for_each(|lane| lane.socket.store(None));
     }
