@@ -207,14 +207,12 @@ impl Host {
             policy: setup.policy,
         };
         let portal = Portal::new(local, &config, entropy);
-        let link = |i: usize| Self::link_config(setup, i);
         if end == End::Remote && listens {
-            // Told for IPv6, whose header is 20 bytes longer; these paths speak IPv4.
-            portal.listen(LISTENER, link(0), setup.max_datagram - 20);
+            Self::listen(&portal, setup);
             return portal;
         }
         for i in 0..net.paths.len() {
-            if let Some(id) = portal.add_link(local, link(i)) {
+            if let Some(id) = portal.add_link(local, Self::link_config(setup, i)) {
                 Self::open(&portal, local, end, setup, net, id);
             }
         }
@@ -224,7 +222,12 @@ impl Host {
     /// The socket that listens is closed, and another one opened, as when the configuration is read again.
     pub fn relisten(&mut self, now: Instant) {
         self.portal.unlisten(self.local(now), LISTENER);
-        self.portal.listen(LISTENER, Self::link_config(&self.setup, 0), self.setup.max_datagram - 20);
+        Self::listen(&self.portal, &self.setup);
+    }
+
+    fn listen(portal: &Portal, setup: &HostSetup) {
+        // Told for IPv6, whose header is 20 bytes longer; these paths speak IPv4.
+        portal.listen(LISTENER, Self::link_config(setup, 0), setup.max_datagram - 20);
     }
 
     fn link_config(setup: &HostSetup, i: usize) -> LinkConfig {

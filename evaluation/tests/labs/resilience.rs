@@ -43,7 +43,7 @@ fn wait_used(lab: &Lab, link: usize, limit: Duration) -> Result<()> {
 }
 
 /// Ends the traffic, which must have survived.
-fn survived(traffic: Traffic, pair: &Pair) {
+pub(crate) fn survived(traffic: Traffic, pair: &Pair) {
     if let Err(error) = traffic.survived(PATIENCE) {
         panic!("{error:#}\n{}", pair.account());
     }

@@ -1,20 +1,16 @@
 //! Portals that spread their work over four processors, whether there are as many or not.
 
-use std::time::Duration;
-
 use evaluation::lab::{Family, Lab};
 use evaluation::link::LinkSpec;
 use evaluation::may_build_labs;
 use evaluation::portal::{PORT, Pair, PairOptions, local_config, random_key, remote_config};
-use evaluation::stream::WatchedStream;
-use evaluation::traffic::{Traffic, ends};
+use evaluation::traffic::Traffic;
 use evaluation::wait::until;
 use evaluation::wan::Direction;
 
+use crate::offload::two_streams_pass;
+use crate::resilience::survived;
 use crate::secs;
-
-/// The longest that a stream or a call may stand still around a failure.
-const PATIENCE: Duration = Duration::from_millis(2_500);
 
 fn options(processors: u16) -> PairOptions {
     PairOptions { host_lines: vec![format!("Processors = {processors}")], ..PairOptions::default() }
@@ -63,9 +59,7 @@ fn each_of_several_links_has_a_socket_of_its_own() {
     lab.wire(0).cut(false);
     wait_branches(&lab, "both links have one again", 2);
     std::thread::sleep(secs(0.5));
-    if let Err(error) = traffic.survived(PATIENCE) {
-        panic!("{error:#}\n{}", pair.account());
-    }
+    survived(traffic, &pair);
     pair.stop().unwrap();
 }
 
@@ -114,19 +108,8 @@ fn what_others_send_for_the_interface_arrives_intact() {
     let pair = Pair::start_connected(&lab, &options(4)).unwrap();
     for family in Family::BOTH {
         for direction in Direction::BOTH {
-            let (from, to, address) = ends(&lab, direction, family);
             let before = [0, 1].map(|link| lab.wire(link).counters(direction).bytes);
-            let streams = [0, 1].map(|_| WatchedStream::start(from, to, address).unwrap());
-            std::thread::sleep(secs(1.5));
-            for stream in streams {
-                let progress = stream.stop();
-                assert_eq!(progress.fault, None, "{family:?} {direction}");
-                assert!(
-                    progress.bytes() > 1_000_000,
-                    "{family:?} {direction}: only {} bytes",
-                    progress.bytes()
-                );
-            }
+            two_streams_pass(&lab, family, direction);
             for (link, before) in before.into_iter().enumerate() {
                 let carried = lab.wire(link).counters(direction).bytes - before;
                 assert!(carried > 1_000_000, "{family:?} {direction}: link {link} carried {carried} bytes");
