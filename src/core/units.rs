@@ -117,6 +117,16 @@ impl Rate {
 pub struct LinkId(pub u8);
 
 impl LinkId {
+    /// All there may be.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..MAX_LINKS as u8).map(Self)
+    }
+
+    /// Those whose bit is set.
+    pub fn among(mask: u16) -> impl Iterator<Item = Self> {
+        Self::all().filter(move |link| mask & 1 << link.0 != 0)
+    }
+
     /// As an index of an array of [`MAX_LINKS`].
     pub const fn index(self) -> usize {
         self.0 as usize

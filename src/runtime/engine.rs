@@ -211,7 +211,7 @@ impl Engine {
 
     /// Sends for the links of `ready`, then sees to the timer, the reader and the news.
     pub(super) fn settle(&self, ready: u16) {
-        links(ready).for_each(|link| self.send(link));
+        LinkId::among(ready).for_each(|link| self.send(link));
         self.tend();
     }
 
@@ -495,11 +495,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Those whose bit is set.
-fn links(mask: u16) -> impl Iterator<Item = LinkId> {
-    (0..MAX_LINKS as u8).map(LinkId).filter(move |link| mask & 1 << link.0 != 0)
 }
 
 /// Errors that a UDP socket reports of what it sent before.

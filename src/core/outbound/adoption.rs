@@ -19,7 +19,7 @@ use super::Outbound;
 use super::link::Link;
 use super::stamp::Stamp;
 use super::train::{Train, Trip};
-use crate::core::units::{Instant, LinkId, MAX_LINKS};
+use crate::core::units::{Instant, LinkId};
 use crate::core::wire::{HEADER_LEN, Kind};
 
 /// The other links must have been full for so long: a burst is over sooner …
@@ -112,7 +112,7 @@ impl Outbound {
         if now.since(full_since) < FULL_FOR {
             return;
         }
-        for id in (0..MAX_LINKS as u8).map(LinkId).filter(|id| self.active & 1 << id.0 != 0) {
+        for id in LinkId::among(self.active) {
             if self.carries_backlog(id) {
                 self.queue.unbind(1 << id.0);
             } else if self.wants_more(now, id) && (self.queue.long_backlogged() > 1 || self.may_move(now, id))
@@ -138,8 +138,7 @@ impl Outbound {
 
     /// The links that are too late to share conversations.
     fn late_links(&self) -> impl Iterator<Item = LinkId> {
-        let late = |id: &LinkId| self.active & 1 << id.0 != 0 && !self.carries_backlog(*id);
-        (0..MAX_LINKS as u8).map(LinkId).filter(late)
+        LinkId::among(self.active).filter(|id| !self.carries_backlog(*id))
     }
 
     /// How much longer a round trip over the late link is than over the slowest of those that share conversations.

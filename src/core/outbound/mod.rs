@@ -358,7 +358,7 @@ impl Outbound {
         (self.session, self.data_sequence, self.sequences) = (true, 0, [0; MAX_LINKS]);
         self.positions.fill(0);
         self.compressor.reset();
-        for id in (0..MAX_LINKS as u8).map(LinkId) {
+        for id in LinkId::all() {
             self.change(now, id, |link| link.reset(now));
         }
         // Their numbers mean nothing to the new peer.
@@ -373,7 +373,7 @@ impl Outbound {
     /// The peer stops, so the session is void.
     pub fn peer_closed(&mut self, now: Instant) {
         self.session = false;
-        for id in (0..MAX_LINKS as u8).map(LinkId) {
+        for id in LinkId::all() {
             self.change(now, id, |link| link.wait_for_session(now));
         }
         self.abandon_load(now);
@@ -427,7 +427,7 @@ impl Outbound {
 
     /// Handles every timer that is due. Then ask [`Outbound::ready`].
     pub fn on_timeout(&mut self, now: Instant) {
-        for id in (0..MAX_LINKS as u8).map(LinkId) {
+        for id in LinkId::all() {
             let stand_in = self.has_stand_in(id);
             self.change(now, id, |link| link.on_timeout(now, stand_in));
             self.judge(now, id);

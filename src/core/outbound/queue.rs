@@ -287,7 +287,7 @@ impl Queue {
         for bucket in self.buckets.iter_mut().filter(|bucket| bucket.home.as_ref().is_some_and(of)) {
             bucket.home = None;
         }
-        for link in (0..MAX_LINKS as u8).map(LinkId).filter(of) {
+        for link in LinkId::among(leaving) {
             for id in std::mem::take(&mut self.bound[link.index()]) {
                 self.buckets[usize::from(id)].list = List::Backlogged;
                 self.backlogged.push_back(id);

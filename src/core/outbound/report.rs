@@ -46,7 +46,7 @@ impl Outbound {
         let age = self.rtt(via).unwrap_or_default().0 / 2 + queued;
         // The peer reports while data reaches it.
         self.links.iter_mut().flatten().for_each(|link| link.ask_if_fit(now));
-        for id in (0..MAX_LINKS as u8).map(LinkId) {
+        for id in LinkId::all() {
             let stand_in = self.has_stand_in(id);
             let heard = report.heard[id.index()];
             self.change(now, id, |link| {

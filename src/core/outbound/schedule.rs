@@ -19,7 +19,7 @@ use super::train::{Sealing, Train, Trip};
 use super::{Outbound, REPAIR_BURST, REPAIR_SHARE};
 use crate::core::headers::Encoding;
 use crate::core::packet::Packet;
-use crate::core::units::{Instant, LinkId, MAX_LINKS, Rate};
+use crate::core::units::{Instant, LinkId, Rate};
 use crate::core::wire::{HEADER_LEN, Kind, Order, PATH_REPLY_LEN, POSITION_BITS, PROBE_LEN, flags};
 
 /// A link is as good as the best for what is urgent if it brings it there within this.
@@ -106,7 +106,7 @@ impl Outbound {
 
     /// Nothing waits that any link may take.
     pub(super) fn on_idle(&mut self, now: Instant) {
-        for id in (0..MAX_LINKS as u8).map(LinkId) {
+        for id in LinkId::all() {
             let idle = !self.has_own_load(now, id);
             if let Some(link) = self.links[id.index()].as_deref_mut().filter(|_| idle) {
                 link.sender.on_app_limited(now);
@@ -118,7 +118,7 @@ impl Outbound {
     /// faster ones alone; they then go on until it is gone.
     pub(super) fn stripe(&mut self) {
         let backlog = self.queue.free_bytes();
-        let needed = (0..MAX_LINKS as u8).map(LinkId).filter(|id| backlog > self.faster_brings(*id));
+        let needed = LinkId::all().filter(|id| backlog > self.faster_brings(*id));
         self.striped |= needed.fold(0, |mask, id| mask | 1 << id.0);
     }
 

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::{Engine, FlowSocket, Lane, links};
+use super::{Engine, FlowSocket, Lane};
 use crate::core::outbound::SocketId;
 use crate::core::units::LinkId;
 
@@ -103,7 +103,7 @@ impl Engine {
 
     /// Lets others send for the links of `ready`, or sends where one is asked in vain.
     pub(super) fn entrust(&self, ready: u16) {
-        for link in links(ready) {
+        for link in LinkId::among(ready) {
             let lane = &self.lanes[link.index()];
             let late = lane.again.swap(true, Ordering::AcqRel);
             match &*lane.socket.load() {
@@ -117,7 +117,7 @@ impl Engine {
     /// Sends for the links for which the reader of `socket` is asked to, if nobody did so meanwhile.
     pub(super) fn help(&self, socket: &FlowSocket) {
         let waits = |link: &LinkId| self.lanes[link.index()].again.load(Ordering::Acquire);
-        let left = links(socket.take_asked()).filter(waits).fold(0, |mask, link| mask | 1 << link.0);
+        let left = LinkId::among(socket.take_asked()).filter(waits).fold(0, |mask, link| mask | 1 << link.0);
         if left != 0 {
             self.settle(left);
         }

@@ -7,7 +7,7 @@ use super::UNKNOWN;
 use super::fill::Fill;
 use crate::core::load_test::{Current, Direction, Measured, Options, Progress, Step};
 use crate::core::load_wire::{AllArrivals, Arrivals, LoadReport, Mode, Outcome, Request, Stage};
-use crate::core::units::{Instant, LinkId, MAX_LINKS};
+use crate::core::units::{Instant, LinkId};
 
 /// Time between two requests.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -53,7 +53,7 @@ impl Planned {
     }
 
     fn ids(self) -> impl Iterator<Item = LinkId> {
-        (0..MAX_LINKS as u8).map(LinkId).filter(move |id| self.links & 1 << id.0 != 0)
+        LinkId::among(self.links)
     }
 }
 
