@@ -117,6 +117,12 @@ impl Iperf {
         self
     }
 
+    /// With this congestion control, as the kernel calls it.
+    pub fn congestion(mut self, name: &str) -> Self {
+        self.congestion = name.to_owned();
+        self
+    }
+
     /// Over this version of IP.
     pub fn family(mut self, family: Family) -> Self {
         self.family = family;

@@ -89,8 +89,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     println!("links together {:.1} Mbit/s, idle ping {idle:.1} ms", sum as f64 / 1e6);
     let mut shares = Vec::new();
     for _ in 0..arguments.runs {
-        let mut iperf = Iperf::tcp(arguments.seconds).omit(3).parallel(arguments.flows).family(family);
-        iperf.congestion = arguments.inner.clone();
+        let mut iperf = Iperf::tcp(arguments.seconds)
+            .omit(3)
+            .parallel(arguments.flows)
+            .family(family)
+            .congestion(&arguments.inner);
         iperf.reverse = arguments.down;
         let cpu = |pair: &mut Pair| {
             Ok::<_, anyhow::Error>((pair.local()?.cpu_seconds()?, pair.remote()?.cpu_seconds()?))

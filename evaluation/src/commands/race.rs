@@ -8,7 +8,7 @@ use clap::Args;
 
 use evaluation::machine::Machine;
 use evaluation::race::contestant::Contestant;
-use evaluation::race::measure::{Heat, Plan, Racer, Turn};
+use evaluation::race::measure::{Congestion, Heat, Plan, Racer, Turn};
 use evaluation::race::results::{Entry, Results};
 use evaluation::race::table::{misses, summary, table};
 
@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// OUTER_REMOTE, INTERFACE, ADDRESS and DIRECTORY in its environment, and is the tunnel until it is killed.
     #[arg(long, value_name = "NAME=PROGRAM", value_parser = peer)]
     peer: Vec<Contestant>,
+    /// Congestion control of the TCP connections.
+    #[arg(long, value_enum, default_value_t = Congestion::Cubic)]
+    congestion: Congestion,
     /// How often each has its turn of each kind.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
@@ -63,12 +66,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         contestants.iter().for_each(|contestant| println!("{}", contestant.name));
         return Ok(ExitCode::SUCCESS);
     }
-    let Arguments { rounds, seconds, small, minutes, idle, .. } = *arguments;
+    let Arguments { congestion, rounds, seconds, small, minutes, idle, .. } = *arguments;
     ensure!(rounds > 0 && seconds > 0, "a race has a round of a second at least");
     if cfg!(debug_assertions) {
         say("note: this is a development build; figures are for release builds");
     }
-    let plan = Plan { rounds, seconds, small_rounds: small, minutes, idle_seconds: idle };
+    let plan = Plan { congestion, rounds, seconds, small_rounds: small, minutes, idle_seconds: idle };
     let directory = output::directory(arguments.out.as_deref(), "race")?;
     let entries = contestants.into_iter().map(Entry::new).collect();
     let mut results = Results { machine: Machine::here()?, plan, entries };

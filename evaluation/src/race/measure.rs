@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use serde::Serialize;
 
 use super::contestant::{Contestant, Running};
@@ -26,9 +27,31 @@ const PINGS: u32 = 100;
 /// How often memory is looked at in a long run.
 const MEMORY_STEP: Duration = Duration::from_secs(5);
 
+/// Congestion control of the TCP connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Congestion {
+    /// RFC 9438. Sends what its window allows.
+    Cubic,
+    /// Spreads what it sends over time, in smaller pieces.
+    Bbr,
+}
+
+impl Congestion {
+    /// What the kernel calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
+        }
+    }
+}
+
 /// How thoroughly to measure.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Plan {
+    /// Of the TCP connections.
+    pub congestion: Congestion,
     /// How often each contestant has its turn of each kind.
     pub rounds: usize,
     /// Seconds of a TCP run.
@@ -126,6 +149,11 @@ impl Plan {
         [Heat::RoundTrip].into_iter().chain(idle).chain(tcp).chain(small).chain(endurance).collect()
     }
 
+    /// So many TCP connections for so long.
+    fn load(&self, seconds: u32, connections: u32) -> Iperf {
+        Iperf::tcp(seconds).omit(WARM_UP).parallel(connections).congestion(self.congestion.name())
+    }
+
     /// What one contestant takes for a measurement, about.
     pub fn duration(&self, heat: Heat) -> Duration {
         Duration::from_secs(match heat {
@@ -194,11 +222,11 @@ impl Racer {
                 turn.rtt_ms = Some(ping.run(local, running.address)?.median_ms().context("no reply")?);
             }
             Heat::Idle => turn.idle = idle(running, plan.idle_seconds)?,
-            Heat::Tcp(flows, way) => turn.tcp.push(tcp(&self.track, running, plan.seconds, flows, way)?),
+            Heat::Tcp(flows, way) => turn.tcp.push(tcp(&self.track, running, plan, flows, way)?),
             Heat::SmallPackets => {
                 turn.small_packets = Some(packets::rate_without_loss(local, remote, running.address)?);
             }
-            Heat::Endurance => turn.endurance = endurance(&self.track, running, plan.minutes)?,
+            Heat::Endurance => turn.endurance = endurance(&self.track, running, plan)?,
         }
         turn.peak_rss_kb = running.peak_rss_kb()?;
         Ok(())
@@ -210,9 +238,9 @@ pub(super) fn runs() -> impl Iterator<Item = (u32, Direction)> {
     FLOWS.into_iter().flat_map(|flows| Direction::BOTH.map(|way| (flows, way)))
 }
 
-fn tcp(track: &Track, running: &Running, seconds: u32, flows: u32, direction: Direction) -> Result<Tcp> {
+fn tcp(track: &Track, running: &Running, plan: &Plan, flows: u32, direction: Direction) -> Result<Tcp> {
     let [local, remote] = track.hosts();
-    let mut iperf = Iperf::tcp(seconds).omit(WARM_UP).parallel(flows);
+    let mut iperf = plan.load(plan.seconds, flows);
     iperf.reverse = direction == Direction::Down;
     let (before, machine) = (running.cpu_seconds()?, CpuTime::now()?);
     let report = iperf.run_between(local, remote, running.address)?;
@@ -234,12 +262,12 @@ fn idle(running: &Running, seconds: u32) -> Result<Option<Idle>> {
     Ok(used.map(|cpu_seconds| Idle { seconds, cpu_seconds }))
 }
 
-fn endurance(track: &Track, running: &Running, minutes: u32) -> Result<Option<Endurance>> {
+fn endurance(track: &Track, running: &Running, plan: &Plan) -> Result<Option<Endurance>> {
     if running.rss_kb()?.is_none() {
         return Ok(None);
     }
     let [local, remote] = track.hosts();
-    let iperf = Iperf::tcp(minutes * 60).omit(WARM_UP).parallel(FLOWS[1]);
+    let iperf = plan.load(plan.minutes * 60, FLOWS[1]);
     thread::scope(|scope| {
         let load = scope.spawn(|| iperf.run_between(local, remote, running.address));
         let mut rss_kb = Vec::new();

@@ -240,7 +240,7 @@ pub(super) fn connections(count: u32) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::measure::Tcp;
+    use super::super::measure::{Congestion, Tcp};
     use super::*;
 
     /// A turn in which all connections have so many Gbit/s, at so many processor seconds for a GB at either end.
@@ -268,7 +268,14 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn results() -> Results {
-        let plan = Plan { rounds: 1, seconds: 5, small_rounds: 1, minutes: 0, idle_seconds: 0 };
+        let plan = Plan {
+            congestion: Congestion::Cubic,
+            rounds: 1,
+            seconds: 5,
+            small_rounds: 1,
+            minutes: 0,
+            idle_seconds: 0,
+        };
         let machine = Machine { kernel: "6.18".into(), processors: 2, development_build: false };
         let speeds = [(20.0, 0.0), (3.0, 1.0), (1.9, 2.0), (3.0, 0.9), (0.9, 5.0), (2.8, 1.0)];
         let mut entries: Vec<Entry> = Contestant::usual()

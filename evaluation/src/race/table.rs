@@ -36,11 +36,14 @@ fn preface(results: &Results) -> String {
     };
     format!(
         "Measured by `evaluation race`: load and both ends of the tunnel on one machine, veth pairs without \
-         segmentation offload and with GRO, iperf3 with cubic, Gbit/s, {rounds}, {} s each. All stand at once and have \
+         segmentation offload and with GRO, iperf3 with {}, Gbit/s, {rounds}, {} s each. All stand at once and have \
          their turns one after the other. In brackets: times the best other tunnel's figure of the same round, median \
          of the rounds. CPU is the tunnel's own process, user and system, without the kernel's threads; machine is all \
          of it, with the load. Linux {}, {} processors.\n",
-        plan.seconds, results.machine.kernel, results.machine.processors
+        plan.congestion.name(),
+        plan.seconds,
+        results.machine.kernel,
+        results.machine.processors
     )
 }
 

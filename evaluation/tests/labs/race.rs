@@ -10,9 +10,16 @@ use std::os::unix::fs::PermissionsExt;
 use evaluation::may_build_labs;
 use evaluation::netns::Namespace;
 use evaluation::race::contestant::Contestant;
-use evaluation::race::measure::{Plan, Racer, Turn};
+use evaluation::race::measure::{Congestion, Plan, Racer, Turn};
 
-const PLAN: Plan = Plan { rounds: 1, seconds: 1, small_rounds: 0, minutes: 0, idle_seconds: 1 };
+const PLAN: Plan = Plan {
+    congestion: Congestion::Cubic,
+    rounds: 1,
+    seconds: 1,
+    small_rounds: 0,
+    minutes: 0,
+    idle_seconds: 1,
+};
 
 /// A tunnel without a program of its own: the kernel's.
 const TUNNEL: &str = "#!/bin/sh
