@@ -2,8 +2,8 @@
 //!
 //! A packet that is ahead of its turn waits until the missing ones before it have come, or are known not to
 //! come. That is known by **proof**: every link that held unacknowledged data when the packet was sent has
-//! since delivered something sent later, so what is missing was lost there. Then one repair may come; after
-//! the time that takes, or when a cap has passed, the hole is given up.
+//! since delivered something sent later, so what is missing was lost there. Then its repair may come, or the repair's;
+//! after the time that takes, or when a cap has passed, the hole is given up.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::core::recent::{Durations, Percentiles};
 use crate::core::units::{Instant, MAX_LINKS};
 use crate::core::wire::{BUCKETS, Header, POSITION_BITS, flags};
 
-/// A packet waits at least so long if there is no proof, on links of short round trips …
+/// A packet waits at least so long, on links of short round trips, where repairs are many …
 const LEAST_CAP: Duration = Duration::from_millis(100);
 /// … and never longer than this.
 const MOST_CAP: Duration = Duration::from_millis(800);
@@ -261,8 +261,8 @@ impl Resequencer {
         let holding = known().filter(|(number, _)| in_flight & 1 << number != 0);
         let slowest = holding.map(|(_, rtt)| rtt).max().unwrap_or(fastest);
         // The loss is told on the link that it happened on, and that of the repair on the fastest.
-        let repair = (slowest + fastest) * 3 / 2 + REPAIR_MARGIN;
-        ((repair + (slowest - fastest) / 2).clamp(LEAST_CAP, MOST_CAP), repair)
+        let repair = ((slowest + fastest) * 3 / 2 + REPAIR_MARGIN).max(LEAST_CAP);
+        ((repair + (slowest - fastest) / 2).min(MOST_CAP), repair)
     }
 
     /// Skips the first `count` positions; what waits among them is delivered.

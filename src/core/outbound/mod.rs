@@ -11,6 +11,7 @@
 
 mod acks;
 mod adoption;
+mod budget;
 mod codel;
 pub mod congestion;
 mod describe;
@@ -45,6 +46,7 @@ use super::recent::Volume;
 use super::units::{Instant, LinkId, MAX_LINKS};
 use super::wire::HEADER_LEN;
 use adoption::Adoption;
+use budget::Budget;
 use flow::Classifier;
 use interface_mtu::InterfaceMtu;
 use link::{Change, Link};
@@ -59,12 +61,17 @@ pub use event::{Event, Heard};
 pub use link::{LAST_RESORT, LinkConfig, Meter, STREAM, SocketId, State};
 pub use train::{Run, Sealing, Train};
 
-/// Repairs may take this share of the bytes sent, and so many at once after a quiet time.
-const REPAIR_SHARE: f64 = 0.05;
-const REPAIR_BURST: u64 = 256 << 10;
-/// A repair is lost as easily as the packet, and one packet that never comes costs its conversation seconds. The third
-/// is in time on short paths only.
-const MAX_REPAIRS: u8 = 3;
+/// Repairs may take this share of the bytes sent, what a link needs that is about to be unfit: each packet that
+/// is never repaired costs its conversation seconds. An end to them there must be, for losses that mean a full path. So
+/// many bytes may go at once, what a router's queue loses that overflows.
+const REPAIR_SHARE: f64 = 0.5;
+const REPAIR_BURST: u64 = 2 << 20;
+/// The second copies of first repairs, which seldom matter but on long paths, may take this share, and so many at once:
+/// links may be metered.
+const COPY_SHARE: f64 = 0.1;
+const COPY_BURST: u64 = 256 << 10;
+/// A repair is lost as easily as the packet; on short paths there is time for another, and another.
+const MAX_REPAIRS: u8 = 8;
 /// A lost packet older than one and a half round trips and this is not sent again: its conversation has given
 /// it up, or will have when it arrives.
 const REPAIR_AGE: Duration = Duration::from_millis(100);
@@ -101,8 +108,8 @@ pub struct Outbound {
     /// Second copies of repairs, each with the link that it is for.
     copies: VecDeque<(LinkId, Kept)>,
     twins: Twins,
-    /// Bytes of repairs that the share of [`REPAIR_SHARE`] allows now.
-    repair_budget: u64,
+    repair_budget: Budget,
+    copy_budget: Budget,
     repaired: u64,
     repaired_at: Option<Instant>,
     /// Next position of each order bucket.
@@ -155,7 +162,8 @@ impl Outbound {
             handed_over: VecDeque::new(),
             copies: VecDeque::new(),
             twins: Twins::default(),
-            repair_budget: REPAIR_BURST,
+            repair_budget: Budget::new(REPAIR_SHARE, REPAIR_BURST),
+            copy_budget: Budget::new(COPY_SHARE, COPY_BURST),
             repaired: 0,
             repaired_at: None,
             positions: vec![0; super::wire::BUCKETS.into()].into_boxed_slice(),
@@ -611,12 +619,11 @@ impl Outbound {
             self.queue.give_back(packet);
         }
         for kept in link.sender.lost.drain(..) {
-            let len = kept.packet.len() as u64;
+            let len = kept.packet.len();
             let young = now.since(kept.first_sent) < slowest * 3 / 2 + REPAIR_AGE;
             // Only a link that failed hands over what has no order, and does so however often it was sent.
-            let lost =
-                || kept.is_ordered() && kept.repairs < MAX_REPAIRS && young && len <= self.repair_budget;
-            if !(failed || lost()) {
+            let wanted = kept.is_ordered() && kept.repairs < MAX_REPAIRS && young;
+            if !(failed || wanted && self.repair_budget.spend(len)) {
                 self.queue.give_back(kept.packet);
                 continue;
             }
@@ -624,7 +631,6 @@ impl Outbound {
             if failed {
                 self.handed_over.push_back(kept);
             } else {
-                self.repair_budget -= len;
                 self.repairs.push_back(kept);
             }
         }

@@ -1,6 +1,7 @@
 //! What leaves over which link, and when.
 //!
-//! - A repair that gets lost itself is waited for only once more, so where there are several links it goes over two.
+//! - A repair that gets lost itself is waited for only once more on long paths, so where there are several links it goes
+//!   over two, and what was lost twice leaves twice, wherever.
 //! - Repairs and sparse conversations go first, and only over a link that brings them there almost as early
 //!   as the best: their delay is what people feel. Sparse ones that are too many for that follow the pacers, and a later
 //!   link helps as with a backlog.
@@ -12,11 +13,11 @@
 
 use std::time::Duration;
 
+use super::Outbound;
 use super::link::{Account, LAST_RESORT, Link, State};
 use super::sender::Kept;
 use super::stamp::Stamp;
 use super::train::{Sealing, Train, Trip};
-use super::{Outbound, REPAIR_BURST, REPAIR_SHARE};
 use crate::core::headers::Encoding;
 use crate::core::packet::Packet;
 use crate::core::units::{Instant, LinkId, Rate};
@@ -333,8 +334,8 @@ impl Outbound {
         }
         link.path_mtu.on_data(now);
         self.data_packets += 1;
-        let earned = (bytes as f64 * REPAIR_SHARE) as u64;
-        self.repair_budget = (self.repair_budget + earned).min(REPAIR_BURST);
+        self.repair_budget.earn(bytes);
+        self.copy_budget.earn(bytes);
     }
 
     fn send_again(&mut self, trip: Trip, train: &mut Train, kept: Kept) {
@@ -349,7 +350,8 @@ impl Outbound {
                 && !link.sender.controller().is_loss_based()
                 && kept.packet.len() as u64 <= self.carries(*other)
         });
-        if let Some(target) = other.map(|(other, _)| other)
+        let again = is_lost_again(&kept).then_some(id);
+        if let Some(target) = other.map(|(other, _)| other).or(again)
             && let Some(copy) = self.copy(&kept)
         {
             self.copies.push_back((target, copy));
@@ -376,8 +378,9 @@ impl Outbound {
 
     /// A second copy of a repair, if the budget and the pool allow it.
     fn copy(&mut self, kept: &Kept) -> Option<Kept> {
-        self.repair_budget = self.repair_budget.checked_sub(kept.packet.len() as u64)?;
-        Some(Kept { packet: self.queue.copy(&kept.packet)?, ..*kept })
+        let budget = if is_lost_again(kept) { &mut self.repair_budget } else { &mut self.copy_budget };
+        let packet = if budget.spend(kept.packet.len()) { self.queue.copy(&kept.packet) } else { None }?;
+        Some(Kept { packet, ..*kept })
     }
 
     fn put_again(&mut self, trip: Trip, train: &mut Train, kept: Kept, count: fn(&mut Account)) {
@@ -487,6 +490,11 @@ impl Outbound {
         let holds = self.link(id).is_some_and(|link| link.sender.has_ordered_in_flight());
         if free && holds { bit } else { 0 }
     }
+}
+
+/// Its repair was lost too.
+fn is_lost_again(kept: &Kept) -> bool {
+    kept.repairs > 0
 }
 
 /// Lets the data of the train leave in runs, if they get there by the link, and takes note of it.

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::budget::Budget;
 use super::sender::Kept;
 use crate::core::packet::Packet;
 use crate::core::units::{Instant, LinkId};
@@ -27,7 +28,7 @@ const MOST: usize = 128;
 /// See the module.
 pub struct Twins {
     waiting: VecDeque<Twin>,
-    budget: u64,
+    budget: Budget,
     /// Bytes of each conversation since it was last silent, and when it last sent.
     sent: Box<[(u32, Instant)]>,
 }
@@ -41,7 +42,7 @@ struct Twin {
 impl Default for Twins {
     fn default() -> Self {
         let sent = vec![(0, Instant::ZERO); BUCKETS.into()].into_boxed_slice();
-        Self { waiting: VecDeque::new(), budget: BURST, sent }
+        Self { waiting: VecDeque::new(), budget: Budget::new(SHARE, BURST), sent }
     }
 }
 
@@ -55,8 +56,8 @@ impl Twins {
         }
         *sent = sent.saturating_add(bytes as u32);
         *last = now;
-        self.budget = (self.budget + (bytes as f64 * SHARE) as u64).min(BURST);
-        loss >= LOSSY && *sent <= YOUNG && self.budget >= bytes as u64 && self.waiting.len() < MOST
+        self.budget.earn(bytes);
+        loss >= LOSSY && *sent <= YOUNG && self.budget.allows(bytes) && self.waiting.len() < MOST
     }
 
     /// Adds the twin of a packet that leaves over `origin`; later than after `useful` it would not help.
@@ -72,9 +73,9 @@ impl Twins {
     /// The next one for link `id` of at most `room` bytes.
     pub fn take(&mut self, id: LinkId, room: u64) -> Option<Kept> {
         let at = self.waiting.iter().position(|twin| twin.origin != id)?;
-        let len = self.waiting[at].kept.packet.len() as u64;
-        let twin = if len <= room { self.waiting.remove(at) } else { None }?;
-        self.budget = self.budget.saturating_sub(len);
+        let len = self.waiting[at].kept.packet.len();
+        let twin = if len as u64 <= room { self.waiting.remove(at) } else { None }?;
+        self.budget.charge(len);
         Some(twin.kept)
     }
 

@@ -1,18 +1,17 @@
 //! Whether a link loses so much that it is of no use.
 //!
-//! What a link loses is sent again over the others, and what is lost beyond the few repairs that are allowed makes
-//! the senders inside slow down. So a link that loses a fifth takes from the bond more than it gives: in the
-//! simulator one of 20 Mbit/s that lost 30 % left 9 of the other two's 93 Mbit/s.
+//! What a link loses is sent again over the others, and what is lost again and again makes the senders inside slow
+//! down. So a link that loses a third takes from the bond more than it gives: its repairs are as many as what arrives.
 
 use std::time::Duration;
 
 use crate::core::outbound::sender::Totals;
 use crate::core::units::Instant;
 
-/// A link that loses more is of no use: with a third of the bytes that is all of the repairs' share …
-const MOST_LOSS: f64 = 0.15;
+/// A link that loses more is of no use: controllers lose sight of its rate, and its repairs' copies take what is left …
+const MOST_LOSS: f64 = 0.25;
 /// … and it is of use again when it loses less than this.
-const LITTLE_LOSS: f64 = 0.05;
+const LITTLE_LOSS: f64 = 0.15;
 /// Shortest time over which loss is counted, and in round trips: a controller that searched too far has found
 /// its mistake by then.
 const WINDOW: Duration = Duration::from_millis(300);
@@ -33,9 +32,9 @@ const TRIAL_SPACING: Duration = Duration::from_millis(8);
 /// Datagrams that may leave besides: as many answers to the peer's trial, and a ping or two.
 const TRIAL_EXTRA: u32 = TRIAL_PROBES + 10;
 /// … and judged when it is known of so many what became of them, by more loss than of a link in use: of 32, one
-/// that loses 5 % fails once in a thousand times, one that loses 30 % passes once in twelve.
+/// that loses 10 % fails once in a thousand times, one that loses 40 % passes once in nine.
 const TRIAL_SAMPLE: u64 = 32;
-const TRIAL_MOST_LOSS: f64 = 0.2;
+const TRIAL_MOST_LOSS: f64 = 0.3;
 /// A trial ends after this at the latest, with what is known by then.
 const TRIAL_TIME: Duration = Duration::from_secs(2);
 
