@@ -24,7 +24,7 @@ const MOST_MBIT: f64 = 500.0;
 /// Worlds of a usual run in which the bond is compared with the best link alone, by bulk …
 const COMPARED: u64 = 8;
 /// … and by one cubic flow, which is over sooner.
-const COMPARED_CUBIC: u64 = 36;
+const COMPARED_CUBIC: u64 = 24;
 /// By then a lone conversation has moved to a late link that alone carries much more.
 const SETTLED: Duration = Duration::from_secs(20);
 /// Least part of what the best link carries alone.
