@@ -66,9 +66,9 @@ pub use train::{Run, Sealing, Train};
 /// many bytes may go at once, what a router's queue loses that overflows.
 const REPAIR_SHARE: f64 = 0.5;
 const REPAIR_BURST: u64 = 2 << 20;
-/// The second copies of first repairs, which seldom matter but on long paths, may take this share, and so many at once:
-/// links may be metered.
-const COPY_SHARE: f64 = 0.1;
+/// The second copies of first repairs may take this share, and so many at once, where they are not needed: they take from
+/// what waits, and links may be metered.
+const COPY_SHARE: f64 = 0.02;
 const COPY_BURST: u64 = 256 << 10;
 /// A repair is lost as easily as the packet; on short paths there is time for another, and another.
 const MAX_REPAIRS: u8 = 8;

@@ -1,7 +1,7 @@
 //! What leaves over which link, and when.
 //!
 //! - A repair that gets lost itself is waited for only once more on long paths, so where there are several links it goes
-//!   over two, and what was lost twice leaves twice, wherever.
+//!   over two, if few are lost or the path is long. What was lost twice leaves twice, wherever.
 //! - Repairs and sparse conversations go first, and only over a link that brings them there almost as early
 //!   as the best: their delay is what people feel. Sparse ones that are too many for that follow the pacers, and a later
 //!   link helps as with a backlog.
@@ -27,6 +27,11 @@ use crate::core::wire::{HEADER_LEN, Kind, Order, PATH_REPLY_LEN, POSITION_BITS, 
 pub(super) const AS_GOOD: Duration = Duration::from_millis(2);
 /// A link that much later than the best carries nothing that must be put in order: it could not be waited for.
 pub(super) const MAX_REORDER_DELAY: Duration = Duration::from_millis(90);
+
+/// From such a loss on two repairs one after the other are not enough …
+const PERILOUS_LOSS: f64 = 0.06;
+/// … on paths of this round trip, where there is no time for more.
+const LONG_PATH: Duration = Duration::from_millis(35);
 
 /// A later link brings at least this part of what the faster ones bring, or what comes over them waits for it in vain.
 const WORTH_WAITING: u64 = 20;
@@ -350,9 +355,10 @@ impl Outbound {
                 && !link.sender.controller().is_loss_based()
                 && kept.packet.len() as u64 <= self.carries(*other)
         });
-        let again = is_lost_again(&kept).then_some(id);
-        if let Some(target) = other.map(|(other, _)| other).or(again)
-            && let Some(copy) = self.copy(&kept)
+        let other = other.map(|(other, _)| other);
+        let needed = kept.repairs > 0 || other.is_some() && self.is_perilous(id);
+        if let Some(target) = other.or(needed.then_some(id))
+            && let Some(copy) = self.copy(&kept, needed)
         {
             self.copies.push_back((target, copy));
         }
@@ -376,9 +382,16 @@ impl Outbound {
         }
     }
 
+    /// Whether a repair may well be lost over the link, and be waited for once more only.
+    fn is_perilous(&self, id: LinkId) -> bool {
+        let perilous =
+            |link: &Link| link.sender.loss() >= PERILOUS_LOSS && link.sender.rtt().smoothed() >= LONG_PATH;
+        self.link(id).is_some_and(perilous)
+    }
+
     /// A second copy of a repair, if the budget and the pool allow it.
-    fn copy(&mut self, kept: &Kept) -> Option<Kept> {
-        let budget = if is_lost_again(kept) { &mut self.repair_budget } else { &mut self.copy_budget };
+    fn copy(&mut self, kept: &Kept, needed: bool) -> Option<Kept> {
+        let budget = if needed { &mut self.repair_budget } else { &mut self.copy_budget };
         let packet = if budget.spend(kept.packet.len()) { self.queue.copy(&kept.packet) } else { None }?;
         Some(Kept { packet, ..*kept })
     }
@@ -490,11 +503,6 @@ impl Outbound {
         let holds = self.link(id).is_some_and(|link| link.sender.has_ordered_in_flight());
         if free && holds { bit } else { 0 }
     }
-}
-
-/// Its repair was lost too.
-fn is_lost_again(kept: &Kept) -> bool {
-    kept.repairs > 0
 }
 
 /// Lets the data of the train leave in runs, if they get there by the link, and takes note of it.
