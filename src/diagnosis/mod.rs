@@ -19,7 +19,7 @@ const BUSY: f64 = 0.75;
 /// Loss that is no accident any more: a connection by itself, without the bond's repairs, halves its rate for it.
 const LOSSY: f64 = 0.005;
 /// Above this share a link is not used while others lose less (see `core`, `link::fitness`).
-const UNFIT: f64 = 0.2;
+const UNFIT: f64 = 0.25;
 /// A queue that lasts longer is felt in calls (ITU-T G.114 wants 150 ms for the whole way).
 const BLOATED_MS: f64 = 150.0;
 /// A link that carries less than this part of the best one is slow …
