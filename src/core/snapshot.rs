@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::outbound::MOST_LOSS;
+
 /// Version of this schema. It grows when a field changes its meaning or goes; not when one is added.
 pub const SCHEMA: u32 = 1;
 

@@ -11,15 +11,13 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::core::load_test::{Direction, Measured, Progress, Step};
-use crate::core::snapshot::{Link, Snapshot};
+use crate::core::snapshot::{Link, MOST_LOSS, Snapshot};
 
 /// A thread that runs, or waits for a processor, for this share of the time is what a step that falls short waits for:
 /// it works in bursts, and stands still between them while the links run dry.
 const BUSY: f64 = 0.75;
 /// Loss that is no accident any more: a connection by itself, without the bond's repairs, halves its rate for it.
 const LOSSY: f64 = 0.005;
-/// Above this share a link is not used while others lose less (see `core`, `link::fitness`).
-const UNFIT: f64 = 0.25;
 /// A queue that lasts longer is felt in calls (ITU-T G.114 wants 150 ms for the whole way).
 const BLOATED_MS: f64 = 150.0;
 /// A link that carries less than this part of the best one is slow …
@@ -247,7 +245,7 @@ fn of_link(link: &Link, both: [Option<&Measured>; 2], test: &Progress) -> Vec<Fi
 fn lossy(link: &Link, direction: Direction, m: &Measured) -> Option<Finding> {
     let name = link.name.as_str();
     (m.loss >= LOSSY).then(|| {
-        let unused = if m.loss >= UNFIT { "; that much that it carries nothing while others can" } else { "" };
+        let unused = if m.loss >= MOST_LOSS { "; that much that it carries nothing while others can" } else { "" };
         let what =
             format!("{name} loses {:.1} % of what is sent when {}{unused}.", m.loss * 100.0, when(direction));
         let advice = if link.congestion_control == "newreno" {

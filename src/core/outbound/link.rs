@@ -24,6 +24,7 @@ use fitness::Fitness;
 
 pub(super) use account::Account;
 pub use account::Meter;
+pub use fitness::MOST_LOSS;
 pub(super) use fitness::Verdict;
 
 /// A suspect link that another can stand in for is down after this, or when an answer would have come if that is later.

@@ -58,7 +58,7 @@ use tune::{POOL_USUAL, QUEUE_SEARCHING};
 use twins::Twins;
 
 pub use event::{Event, Heard};
-pub use link::{LAST_RESORT, LinkConfig, Meter, STREAM, SocketId, State};
+pub use link::{LAST_RESORT, LinkConfig, MOST_LOSS, Meter, STREAM, SocketId, State};
 pub use train::{Run, Sealing, Train};
 
 /// Repairs may take this share of the bytes sent, what a link needs that is about to be unfit: each packet that

@@ -9,7 +9,7 @@ use crate::core::outbound::sender::Totals;
 use crate::core::units::Instant;
 
 /// A link that loses more is of no use: controllers lose sight of its rate, and its repairs' copies take what is left …
-const MOST_LOSS: f64 = 0.25;
+pub const MOST_LOSS: f64 = 0.25;
 /// … and it is of use again when it loses less than this.
 const LITTLE_LOSS: f64 = 0.15;
 /// Shortest time over which loss is counted, and in round trips: a controller that searched too far has found
