@@ -17,6 +17,8 @@ pub struct Packet {
     pub(super) ordered: bool,
     /// Small, and its delay is what people feel.
     pub(super) realtime: bool,
+    /// To be sent again when it was lost.
+    pub(super) repaired: bool,
     /// See [`Packet::set_unsummed`].
     pub(super) unsummed: bool,
 }
@@ -177,6 +179,7 @@ impl Pool {
             bucket: 0,
             ordered: false,
             realtime: false,
+            repaired: false,
             unsummed: false,
         })
     }

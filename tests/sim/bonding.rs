@@ -365,6 +365,40 @@ fn a_light_load_loses_nothing_and_is_not_held_up() {
     );
 }
 
+/// Whoever asks once and waits, as DNS does, waits seconds if nobody sends it again.
+#[test]
+fn what_a_link_loses_arrives_whatever_it_is() {
+    for loss in [0.01, 0.05] {
+        let lossy = |ms| Conditions::new(20.0, ms).loss(Loss::Random(loss));
+        play(
+            Setup::new(17, [lossy(20.0), lossy(25.0)]),
+            &[
+                Start,
+                Offer(Local, Load::Voice),
+                Offer(Remote, Load::Rate { per_second: 300.0, size: 1_200 }),
+                Run(s(20)),
+                Hush,
+                Run(s(1)),
+                Check(Lost(0), AtMost(0.001)),
+                Check(Lost(1), AtMost(0.001)),
+                // A repair is noticed by what comes after it, or asked for where nothing does.
+                Check(Delay(0, 99.9), AtMost(160.0)),
+            ],
+        );
+        play(
+            Setup::new(18, [lossy(20.0), lossy(25.0)]),
+            &[
+                Start,
+                Offer(Local, Load::Ping(s(1))),
+                Run(s(300)),
+                Hush,
+                Run(s(1)),
+                Check(Lost(0), AtMost(0.004)),
+            ],
+        );
+    }
+}
+
 #[test]
 fn a_packet_that_is_too_long_comes_back_as_an_error() {
     play(

@@ -416,9 +416,9 @@ fn overflow_goes_over_a_higher_metric_when_the_lower_is_full() {
 }
 
 #[test]
-fn a_call_that_is_sent_twice_survives_loss_and_the_death_of_a_link() {
+fn a_call_that_is_sent_twice_waits_for_no_repair_and_survives_the_death_of_a_link() {
     let lossy = |ms| Conditions::new(20.0, ms).loss(Loss::Random(0.03));
-    for (redundancy, missing) in [(false, AtLeast(20.0)), (true, AtMost(8.0))] {
+    for (redundancy, delay) in [(false, AtLeast(60.0)), (true, AtMost(35.0))] {
         let mut setup = Setup::new(33, [lossy(20.0), lossy(25.0)]);
         setup.hosts.iter_mut().for_each(|host| host.policy.redundancy = redundancy);
         play(
@@ -427,13 +427,14 @@ fn a_call_that_is_sent_twice_survives_loss_and_the_death_of_a_link() {
                 Start,
                 Offer(Local, Load::Voice),
                 Run(s(20)),
+                Check(Delay(0, 98.5), delay),
                 Cut(1),
                 Run(s(1)),
                 Mend(1),
                 Run(s(5)),
                 Hush,
                 Run(s(1)),
-                Check(Missing(0), missing),
+                Check(Missing(0), AtMost(3.0)),
             ],
         );
     }

@@ -32,6 +32,8 @@ pub struct Glance {
     pub ordered: bool,
     /// True for what people talk and play with: plain UDP, or marked as such. Its order is no matter, its delay is.
     pub realtime: bool,
+    /// True if it is sent again when it was lost: all but what the next packet says anyway.
+    pub repaired: bool,
 }
 
 /// Sorts packets into buckets by a keyed hash of addresses, protocol and ports.
@@ -80,7 +82,8 @@ impl Classifier {
             protocol => protocol == ESP || protocol == SCTP || TUNNELS.contains(&protocol),
         };
         let realtime = !ordered && (protocol == UDP || REALTIME_CLASSES.contains(&parsed.class));
-        Some(Glance { bucket, ordered, realtime })
+        let repaired = !parsed.pure_ack;
+        Some(Glance { bucket, ordered, realtime, repaired })
     }
 
     fn hash(&self, conversation: &Conversation) -> u64 {

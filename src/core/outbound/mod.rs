@@ -219,6 +219,7 @@ impl Outbound {
             packet.bucket = glance.map_or(0, |glance| glance.bucket);
             packet.ordered = glance.is_some_and(|glance| glance.ordered);
             packet.realtime = packet.len() <= REALTIME_LEN && glance.is_some_and(|glance| glance.realtime);
+            packet.repaired = glance.is_some_and(|glance| glance.repaired);
             self.queue.push(now, packet);
         }
         self.stripe();
@@ -622,7 +623,7 @@ impl Outbound {
             let len = kept.packet.len();
             let young = now.since(kept.first_sent) < slowest * 3 / 2 + REPAIR_AGE;
             // Only a link that failed hands over what has no order, and does so however often it was sent.
-            let wanted = kept.is_ordered() && kept.repairs < MAX_REPAIRS && young;
+            let wanted = kept.repairs < MAX_REPAIRS && young;
             if !(failed || wanted && self.repair_budget.spend(len)) {
                 self.queue.give_back(kept.packet);
                 continue;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::schedule::half_rtt;
 use super::sender::Kept;
-use super::{Outbound, Policy};
+use super::{MAX_REPAIRS, Outbound, Policy};
 use crate::core::packet::Packet;
 use crate::core::units::{Instant, LinkId, Rate};
 use crate::core::wire::Order;
@@ -64,7 +64,8 @@ impl Outbound {
         }
         let (packet, order) = (self.queue.copy(packet)?, Order::default());
         let data_sequence = self.data_sequence as u32;
-        Some((second, Kept { packet, order, data_sequence, first_sent: now, repairs: 0 }))
+        // Its original is repaired, not the copy.
+        Some((second, Kept { packet, order, data_sequence, first_sent: now, repairs: MAX_REPAIRS }))
     }
 }
 

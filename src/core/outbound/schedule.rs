@@ -319,7 +319,7 @@ impl Outbound {
         let data_sequence = self.data_sequence as u32;
         let mut stamp = Stamp::new(trip, in_flight, &mut self.data_sequence);
         let bytes = stamp.data(train, link, order, &packet, &encoding);
-        let kept = if (packet.ordered || packet.realtime) && self.queue.can_spare_buffers() {
+        let kept = if packet.repaired && self.queue.can_spare_buffers() {
             let (loss, useful) = (link.sender.loss(), link.sender.rtt().smoothed() / 2);
             if packet.ordered
                 && self.twins.wants(now, packet.bucket, bytes, loss)

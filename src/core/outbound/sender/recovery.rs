@@ -284,7 +284,7 @@ impl Sender {
     /// Lets the oldest ordered packets in flight be sent again: nothing later may come to show that they were
     /// lost (a tail loss probe, RFC 8985 §7, but over the best link).
     fn offer_oldest(&mut self) {
-        let oldest = self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight && sent.ordered);
+        let oldest = self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight && sent.kept.is_some());
         self.lost.extend(oldest.take(TAIL).filter_map(|sent| sent.kept.take()));
     }
 }
