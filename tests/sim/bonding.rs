@@ -124,6 +124,37 @@ fn links_that_lose_much_carry_their_sum() {
 }
 
 #[test]
+fn a_link_that_loses_and_whose_router_holds_little_is_not_overrun_by_its_repairs() {
+    let lossy = |mbit, ms, held: u64| {
+        Conditions { queue: Some(held), ..Conditions::new(mbit, ms) }.loss(Loss::Random(0.05))
+    };
+    play(
+        Setup::new(41, [lossy(6.0, 8.0, 6_000), lossy(1.0, 36.0, 6_000)]),
+        &[Start, Offer(Local, CUBIC), Run(s(5)), Mark, Run(s(10)), Check(ShareOfSum(Local), AtLeast(0.75))],
+    );
+}
+
+/// The first windows overflow the queues of the slow ways up.
+#[test]
+fn a_slow_link_that_was_filled_too_fast_is_not_left_for_long() {
+    let path = |down, up, ms, queue| {
+        [Conditions::new(up, ms).queue_ms(queue), Conditions::new(down, ms).queue_ms(queue)]
+    };
+    let mut setup = Setup::new(42, []);
+    setup.paths = vec![path(9.6, 1.2, 8.0, 38.0), path(16.0, 2.0, 17.0, 83.0), path(27.0, 1.7, 14.0, 77.0)];
+    let flows = (0..8).map(|i| Offer(if i < 4 { Remote } else { Local }, CUBIC));
+    let steps = [
+        Run(s(2)),
+        Mark,
+        Run(s(8)),
+        Check(Goodput(Local), AtLeast(3.6)),
+        Check(Goodput(Remote), AtLeast(44.0)),
+    ];
+    let steps: Vec<_> = std::iter::once(Start).chain(flows).chain(steps).collect();
+    play(setup, &steps);
+}
+
+#[test]
 fn both_directions_are_filled_at_once() {
     // Without any jitter the two links would move in step.
     let asymmetric = [10.0, 20.0].map(|mbit| Conditions::new(mbit, 15.0).jitter(0.2));

@@ -29,6 +29,12 @@ const COMPARED_CUBIC: u64 = 24;
 const SETTLED: Duration = Duration::from_secs(20);
 /// Least part of what the best link carries alone.
 const LEAST_SHARE: f64 = 0.95;
+/// The same where routers hold little.
+const LEAST_SHARE_SHALLOW: f64 = 0.85;
+/// Worlds of that kind in a usual run.
+const COMPARED_SHALLOW: u64 = 12;
+/// Bytes that the least of them holds: four full datagrams.
+const LEAST_QUEUE: u64 = 6_000;
 /// Links that are that much later than the fastest take whole conversations only, see [`stable`].
 const LATE: Duration = Duration::from_millis(80);
 
@@ -214,20 +220,37 @@ fn compare_bulk(seed: u64) {
     assert!(share >= LEAST_SHARE, "{share:.3} of the best link alone, seed {seed}: {paths:#?}");
 }
 
-/// One run of cubic over links that lose packets is luck: where it falls short, the median of three decides.
+/// Links over which one cubic flow says something of them.
+fn stable_paths(rng: &mut Rng) -> Vec<Conditions> {
+    std::iter::repeat_with(|| steady_paths(rng)).find(|paths| stable(paths)).unwrap_or_default()
+}
+
 fn compare_cubic(seed: u64) {
+    compare_one_flow(seed, &stable_paths(&mut Rng::new(seed)), LEAST_SHARE);
+}
+
+/// Routers that hold less than a burst of a model's search: what is lost is that, and the links are as good as ever.
+fn compare_shallow(seed: u64) {
     let mut rng = Rng::new(seed);
-    let paths =
-        std::iter::repeat_with(|| steady_paths(&mut rng)).find(|paths| stable(paths)).unwrap_or_default();
+    let mut paths = stable_paths(&mut rng);
+    for path in &mut paths {
+        let held = path.rate.bytes_in(Duration::from_secs_f64(rng.scale(0.003, 0.03)));
+        path.queue = Some(held.max(LEAST_QUEUE));
+    }
+    compare_one_flow(seed, &paths, LEAST_SHARE_SHALLOW);
+}
+
+/// One run of cubic over links that lose packets is luck: where it falls short, the median of three decides.
+fn compare_one_flow(seed: u64, paths: &[Conditions], least: f64) {
     let load = Load::Tcp { control: Control::Cubic, segments: None };
-    let run = |seed| share_of_best(seed, &paths, load, Duration::from_secs(6), Duration::from_secs(6));
+    let run = |seed| share_of_best(seed, paths, load, Duration::from_secs(6), Duration::from_secs(6));
     let mut shares = vec![run(seed)];
-    if shares[0] < LEAST_SHARE {
+    if shares[0] < least {
         shares.extend([run(seed + 1_000_000), run(seed + 2_000_000)]);
         shares.sort_by(f64::total_cmp);
     }
     let share = shares[shares.len() / 2];
-    assert!(share >= LEAST_SHARE, "{shares:.3?} of the best link alone, seed {seed}: {paths:#?}");
+    assert!(share >= least, "{shares:.3?} of the best link alone, seed {seed}: {paths:#?}");
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -277,4 +300,9 @@ fn one_flow_is_never_slower_than_over_the_best_link_alone_1() {
 #[test]
 fn one_flow_is_never_slower_than_over_the_best_link_alone_2() {
     share(COMPARED_CUBIC, 1, 2, compare_cubic);
+}
+
+#[test]
+fn one_flow_is_hardly_slower_than_over_the_best_link_alone_where_routers_hold_little() {
+    share(COMPARED_SHALLOW, 0, 1, compare_shallow);
 }

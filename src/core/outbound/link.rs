@@ -413,6 +413,10 @@ impl Link {
         let changed = self.fitness.judge(now, self.sender.rtt().min(), self.sender.totals());
         if changed {
             self.reason = self.unfitness();
+            if matches!(self.verdict(), Verdict::OnTrial(_)) {
+                self.sender.excuse(now);
+                self.probe_due = true;
+            }
         }
         changed
     }

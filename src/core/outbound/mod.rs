@@ -413,13 +413,14 @@ impl Outbound {
 
     /// When [`Outbound::on_timeout`] wants to be called; `None` when only input can change anything.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let sparse = self.session && self.queue.has_sparse();
-        let waiting = sparse || self.session && (self.has_backlog() || !self.twins.is_empty());
+        let again = !self.repairs.is_empty() || !self.copies.is_empty();
+        let urgent = self.session && (again || self.queue.has_sparse());
+        let waiting = urgent || self.session && (self.has_backlog() || !self.twins.is_empty());
         let links = self.each().filter_map(|(id, link)| {
             let used = waiting || self.session && self.has_own_load(now, id);
             let carries = self.active & 1 << id.0 != 0 || self.load.fills(id);
             let paced = link.sender.paced_until(now).filter(|_| used && carries);
-            let hurries = Some(link.sender.hurries_from()).filter(|at| sparse && carries && *at > now);
+            let hurries = Some(link.sender.hurries_from()).filter(|at| urgent && carries && *at > now);
             [link.next_timeout(self.has_stand_in(id)), paced, hurries].into_iter().flatten().min()
         });
         [links.min(), self.twins.next_expiry(), self.mtu.next_timeout(), self.load.next_timeout()]

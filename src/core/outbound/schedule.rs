@@ -42,15 +42,14 @@ impl Outbound {
         let repairs = self.session && !self.repairs.is_empty();
         let sparse = self.session && self.queue.has_sparse();
         let backlog = self.session && self.has_backlog();
-        let crowd = sparse && self.is_crowded(now);
+        let crowd = self.session && self.is_crowded(now);
         let twins = self.session && !backlog && !self.twins.is_empty();
         self.each().fold(0, |mask, (id, link)| {
             let copy = self.session && self.copies.iter().any(|(target, _)| *target == id);
             let ready = link.has_control()
                 || link.is_open() && self.load.has_mail(id)
-                || copy && link.sender.urgent_credit() > 0
-                || repairs && self.takes_urgent(now, id)
-                || sparse && self.takes_sparse(now, id)
+                || copy && self.hurries(now, id)
+                || (repairs || sparse) && self.takes_urgent(now, id)
                 || crowd && self.takes_crowd(id) && link.sender.credit(now) > 0
                 || backlog && self.takes_backlog(now, id) && link.sender.credit(now) > 0
                 || self.session && self.has_own_load(now, id) && link.sender.credit(now) > 0
@@ -197,30 +196,17 @@ impl Outbound {
     }
 
     fn pull_urgent(&mut self, trip: Trip, train: &mut Train) {
-        let Trip { now, link: id, .. } = trip;
-        loop {
-            let Some(room) = self.room(trip, train, |link| link.sender.urgent_credit()) else {
-                return;
-            };
-            let longest = self.carries(id);
-            let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
-            if let Some(kept) = self.repairs.pop_front_if(fits) {
-                self.send_again(trip, train, kept);
-            } else if self.hurries(now, id)
-                && let Some(packet) = self.queue.pop_sparse(now, room, longest)
-            {
-                let second = self.second_copy(now, id, &packet);
-                self.copies.extend(second);
-                self.send(trip, train, packet);
-            } else {
-                return;
-            }
-        }
+        while self.hurries(trip.now, trip.link)
+            && let Some(room) = self.room(trip, train, |link| link.sender.urgent_credit())
+            && self.put_urgent(trip, train, room)
+        {}
     }
 
     fn pull_copies(&mut self, trip: Trip, train: &mut Train) {
-        let id = trip.link;
-        while let Some(at) = self.copies.iter().position(|(target, _)| *target == id) {
+        let Trip { now, link: id, .. } = trip;
+        while self.hurries(now, id)
+            && let Some(at) = self.copies.iter().position(|(target, _)| *target == id)
+        {
             let room = self.room(trip, train, |link| link.sender.urgent_credit());
             let len = self.copies[at].1.packet.len() as u64;
             let Some((_, copy)) = room.filter(|room| len <= *room).and_then(|_| self.copies.remove(at))
@@ -231,16 +217,29 @@ impl Outbound {
         }
     }
 
-    /// Sparse conversations that are too many to go ahead of the pacers of the best links.
+    /// Repairs and sparse conversations that are too many to go ahead of the pacers of the best links.
     fn pull_crowd(&mut self, trip: Trip, train: &mut Train) {
         let Trip { now, link: id, .. } = trip;
         self.fill(trip, train, |this, train, room| {
-            if !this.is_crowded(now) || !this.takes_crowd(id) {
-                return false;
-            }
-            let packet = this.queue.pop_sparse(now, room, this.carries(id));
-            packet.map(|packet| this.send(trip, train, packet)).is_some()
+            this.is_crowded(now) && this.takes_crowd(id) && this.put_urgent(trip, train, room)
         });
+    }
+
+    /// Sends a repair, or else a packet of a sparse conversation, of at most `room` bytes. False if there is none.
+    fn put_urgent(&mut self, trip: Trip, train: &mut Train, room: u64) -> bool {
+        let Trip { now, link: id, .. } = trip;
+        let longest = self.carries(id);
+        let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
+        if let Some(kept) = self.repairs.pop_front_if(fits) {
+            self.send_again(trip, train, kept);
+        } else if let Some(packet) = self.queue.pop_sparse(now, room, longest) {
+            let second = self.second_copy(now, id, &packet);
+            self.copies.extend(second);
+            self.send(trip, train, packet);
+        } else {
+            return false;
+        }
+        true
     }
 
     fn pull_backlog(&mut self, trip: Trip, train: &mut Train) {
@@ -407,29 +406,26 @@ impl Outbound {
         link.sender.on_sent(now, bytes, Some(Kept { repairs: kept.repairs + 1, ..kept }));
     }
 
-    /// Whether the link takes a repair now.
+    /// Whether a repair or a packet of a sparse conversation may go ahead of the link's pacer now.
     fn takes_urgent(&self, now: Instant, id: LinkId) -> bool {
-        self.carries_urgent(now, id) && self.link(id).is_some_and(|link| link.sender.urgent_credit() > 0)
-    }
-
-    /// Whether a packet of a sparse conversation may go ahead of the link's pacer now.
-    fn takes_sparse(&self, now: Instant, id: LinkId) -> bool {
-        self.hurries(now, id) && self.takes_urgent(now, id)
+        self.hurries(now, id) && self.carries_urgent(now, id)
     }
 
     /// Whether not too many of them have gone ahead.
     fn hurries(&self, now: Instant, id: LinkId) -> bool {
-        self.link(id).is_some_and(|link| now >= link.sender.hurries_from())
+        self.link(id).is_some_and(|link| now >= link.sender.hurries_from() && link.sender.urgent_credit() > 0)
     }
 
-    /// Whether sparse conversations wait because too many have gone ahead.
+    /// Whether repairs and sparse conversations wait because too many have gone ahead.
     fn is_crowded(&self, now: Instant) -> bool {
-        self.queue.has_sparse() && !self.each().any(|(id, _)| self.takes_sparse(now, id))
+        let urgent = self.queue.has_sparse() || !self.repairs.is_empty();
+        urgent && !self.each().any(|(id, _)| self.takes_urgent(now, id))
     }
 
     /// Whether the link, in its turn, takes some of them: they would not arrive earlier over the faster ones alone.
     fn takes_crowd(&self, id: LinkId) -> bool {
-        self.carries_backlog(id) && self.queue.sparse_bytes() > self.faster_brings(id)
+        let repairs: usize = self.repairs.iter().map(|kept| kept.packet.len()).sum();
+        self.carries_backlog(id) && self.queue.sparse_bytes() + repairs as u64 > self.faster_brings(id)
     }
 
     /// Whether the link takes repairs and sparse conversations: it is as good as the best.

@@ -88,14 +88,16 @@ pub struct Outcome {
 pub struct Totals {
     /// Datagrams sent that are acknowledged when they arrive.
     pub sent: u64,
+    /// Their bytes on the wire.
+    pub sent_bytes: u64,
     /// Datagrams acknowledged.
     pub acked: u64,
     /// Datagrams declared lost.
     pub lost: u64,
     /// Of these, arrived after all.
     pub spurious: u64,
-    /// Of those lost, sent before the link came up, see [`Sender::renew`], or too long maybe, or in a run while it
-    /// is found out whether runs arrive.
+    /// Of those lost, sent before the link came up, see [`Sender::renew`], or was tried, see [`Sender::excuse`], or too
+    /// long maybe, or in a run while it is found out whether runs arrive.
     pub excused: u64,
 }
 
@@ -149,6 +151,8 @@ pub struct Sender {
     forced: Option<Forced>,
     /// Losses of what was sent before are no news of the path's capacity, see [`Sender::renew`].
     controlled_since: Instant,
+    /// What was sent before does not count against the link, see [`Sender::excuse`].
+    excused_until: Instant,
     pacer: Pacer,
     /// Longest datagram, with the headers around it.
     max_datagram: u64,
@@ -199,6 +203,7 @@ impl Sender {
             controller: algorithm.controller(max_datagram),
             forced: None,
             controlled_since: now,
+            excused_until: now,
             pacer: Pacer::default(),
             max_datagram,
             around: 0,
@@ -294,6 +299,7 @@ impl Sender {
         });
         self.next_sequence += 1;
         self.totals.sent += 1;
+        self.totals.sent_bytes += on_wire;
         self.in_flight += on_wire;
         self.ordered_in_flight += u64::from(ordered);
         let rate = self.pacing_rate();
@@ -371,6 +377,11 @@ impl Sender {
             around: self.around,
             ..Self::new(now, algorithm, self.max_datagram)
         };
+    }
+
+    /// What was sent until now may have been too much for a queue: its loss tells nothing of what the path is like.
+    pub fn excuse(&mut self, now: Instant) {
+        self.excused_until = now;
     }
 
     /// Begins anew with congestion control alone: the link comes up. What was measured of the path by probes

@@ -29,14 +29,17 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// A link that comes up is tried by so many probes, so far apart: 3 kB, and a third of a second …
 const TRIAL_PROBES: u32 = 40;
 const TRIAL_SPACING: Duration = Duration::from_millis(8);
-/// Datagrams that may leave besides: as many answers to the peer's trial, and a ping or two.
-const TRIAL_EXTRA: u32 = TRIAL_PROBES + 10;
+/// Bytes on the wire that may leave meanwhile: these probes, as many answers to the peer's, and a ping or two.
+const TRIAL_BYTES: u64 = 9_000;
 /// … and judged when it is known of so many what became of them, by more loss than of a link in use: of 32, one
 /// that loses 10 % fails once in a thousand times, one that loses 40 % passes once in nine.
 const TRIAL_SAMPLE: u64 = 32;
 const TRIAL_MOST_LOSS: f64 = 0.3;
 /// A trial ends after this at the latest, with what is known by then.
 const TRIAL_TIME: Duration = Duration::from_secs(2);
+/// Packets that are lost while a link is filled may have been too many for its queue, until its controller knows better.
+/// So it is tried without them before it is condemned, but not again within this time.
+const TRUST_AFTER: Duration = Duration::from_secs(30);
 
 /// What a link is good for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub(super) struct Fitness {
     bad_windows: u32,
     good_windows: u32,
     asked: Instant,
+    /// When it was tried last because it lost much.
+    doubted: Option<Instant>,
 }
 
 impl Fitness {
@@ -92,26 +97,31 @@ impl Fitness {
         let no_loss = |totals: &Totals| totals.spurious + totals.excused;
         let lost = (totals.lost - self.base.lost).saturating_sub(no_loss(&totals) - no_loss(&self.base));
         let on_trial = matches!(self.verdict, Verdict::OnTrial(_));
+        let share = lost as f64 / (acked + lost).max(1) as f64;
         // What is lost of more than the probes may be an overflow.
+        let few = totals.sent_bytes - self.base.sent_bytes <= TRIAL_BYTES;
         let over = on_trial && now.since(self.since) >= TRIAL_TIME;
-        let few = totals.sent - self.base.sent <= u64::from(TRIAL_PROBES + TRIAL_EXTRA);
-        let trial = on_trial && (few || over);
+        let trial = on_trial && (few || over || share < LITTLE_LOSS);
         let window = WINDOW.max(min_rtt * WINDOW_ROUNDS);
         let (sample, time) = if trial { (TRIAL_SAMPLE, Duration::ZERO) } else { (SAMPLE, window) };
         if !over && (acked + lost < sample || now.since(self.since) < time) {
             return false;
         }
         (self.since, self.base) = (now, totals);
-        let share = lost as f64 / (acked + lost).max(1) as f64;
         self.bad_windows = if share > MOST_LOSS { self.bad_windows + 1 } else { 0 };
         self.good_windows = if share < LITTLE_LOSS { self.good_windows + 1 } else { 0 };
         let was = self.verdict;
-        if self.bad_windows >= BAD_WINDOWS || trial && share > TRIAL_MOST_LOSS {
+        let condemned = self.bad_windows >= BAD_WINDOWS || trial && share > TRIAL_MOST_LOSS;
+        let doubtful = condemned && !trial && self.doubted.is_none_or(|at| now.since(at) >= TRUST_AFTER);
+        if doubtful {
+            (self.doubted, self.bad_windows) = (Some(now), 0);
+            self.verdict = Verdict::OnTrial(TRIAL_PROBES);
+        } else if condemned {
             self.verdict = Verdict::Unfit((share * 100.0).round() as u8);
         } else if trial || on_trial && self.bad_windows == 0 || self.good_windows >= GOOD_WINDOWS {
             self.verdict = Verdict::Fit;
         }
-        std::mem::discriminant(&was) != std::mem::discriminant(&self.verdict)
+        doubtful || std::mem::discriminant(&was) != std::mem::discriminant(&self.verdict)
     }
 
     /// When [`Fitness::judge`] is to be asked at the latest.
@@ -144,7 +154,7 @@ mod tests {
     fn judged(percents: &[u64]) -> Vec<Verdict> {
         let (mut fitness, mut totals) = (Fitness::default(), Totals::default());
         let judge = |(i, percent): (u64, &u64)| {
-            totals.sent += 100;
+            totals.sent_bytes += 140_000;
             totals.acked += 100 - percent;
             totals.lost += percent;
             let now = Instant::ZERO + Duration::from_millis(100 * i);
@@ -156,16 +166,43 @@ mod tests {
 
     #[test]
     fn heavy_loss_that_lasts_condemns_and_a_burst_does_not() {
-        assert_eq!(judged(&[30; 9]).last(), Some(&Verdict::Unfit(30)));
+        assert_eq!(judged(&[30; 9]).last(), Some(&Verdict::OnTrial(TRIAL_PROBES)), "it may be an overflow");
+        assert_eq!(judged(&[30; 18]).last(), Some(&Verdict::Unfit(30)));
         assert_eq!(judged(&[0, 0, 0, 60, 60, 60, 0, 0, 0, 0, 0]).last(), Some(&Verdict::Fit));
         assert_eq!(judged(&[10; 20]).last(), Some(&Verdict::Fit));
     }
 
     #[test]
     fn a_link_that_got_better_is_of_use_again() {
-        let percents = [[30; 12].as_slice(), &[10; 12], &[2; 12]].concat();
+        let percents = [[30; 18].as_slice(), &[10; 12], &[2; 12]].concat();
         let judged = judged(&percents);
-        assert_eq!((judged[11], judged[35]), (Verdict::Unfit(30), Verdict::Fit));
+        assert_eq!((judged[17], judged[41]), (Verdict::Unfit(30), Verdict::Fit));
+    }
+
+    #[test]
+    fn a_link_that_was_filled_too_fast_is_tried_once_and_not_again_soon() {
+        let (mut fitness, mut totals) = (Fitness::default(), Totals::default());
+        let mut overflows = |fitness: &mut Fitness, second: u64| {
+            for tenth in 0..10 {
+                totals.sent_bytes += 140_000;
+                (totals.acked, totals.lost) = (totals.acked + 60, totals.lost + 40);
+                let now = Instant::ZERO + Duration::from_millis(1_000 * second + 100 * tenth);
+                if fitness.judge(now, Duration::ZERO, totals) {
+                    return totals;
+                }
+            }
+            totals
+        };
+        for second in [10, 50] {
+            let before = overflows(&mut fitness, second);
+            assert_eq!(fitness.verdict(), Verdict::OnTrial(TRIAL_PROBES));
+            let tried = Totals { sent_bytes: before.sent_bytes + 3_000, acked: before.acked + 39, ..before };
+            assert!(fitness.judge(Instant::ZERO + Duration::from_secs(second + 2), Duration::ZERO, tried));
+            assert_eq!(fitness.verdict(), Verdict::Fit);
+        }
+        overflows(&mut fitness, 60);
+        overflows(&mut fitness, 61);
+        assert_eq!(fitness.verdict(), Verdict::Unfit(40));
     }
 
     #[test]
@@ -186,8 +223,8 @@ mod tests {
     fn what_arrives_late_or_left_before_was_not_lost() {
         let mut fitness = Fitness::default();
         for i in 1..20 {
-            let totals =
-                Totals { sent: 100 * i, acked: 100 * i, lost: 40 * i, spurious: 20 * i, excused: 20 * i };
+            let (acked, lost, spurious, excused) = (100 * i, 40 * i, 20 * i, 20 * i);
+            let totals = Totals { acked, lost, spurious, excused, ..Totals::default() };
             let now = Instant::ZERO + Duration::from_millis(400 * i);
             assert!(!fitness.judge(now, Duration::ZERO, totals));
         }

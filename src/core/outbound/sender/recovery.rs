@@ -204,7 +204,8 @@ impl Sender {
             let long = self.length_in_doubt && length > BASE.into();
             let cut_in_vain = sent.in_run && self.segmentation.is_in_doubt();
             let uncontrolled = forced || sent.time < self.controlled_since;
-            self.totals.excused += u64::from(long || cut_in_vain || uncontrolled);
+            let excused = long || cut_in_vain || uncontrolled || sent.time <= self.excused_until;
+            self.totals.excused += u64::from(excused);
             if !uncontrolled {
                 lost.bytes += u64::from(sent.bytes);
                 lost.newest_sent = lost.newest_sent.max(sent.time);
