@@ -109,16 +109,20 @@ fn a_tcp_connection_over_lossy_links_is_not_stopped_by_their_loss() {
     );
 }
 
+/// What is lost four times in a row costs the flow a second, so one run is luck: the median of three counts.
 #[test]
 fn links_that_lose_much_carry_their_sum() {
     for (seed, loss, bound) in [(23, 0.02, 0.93), (24, 0.05, 0.88), (25, 0.1, 0.75)] {
         for (near, far) in [(3.0, 8.0), (20.0, 30.0), (40.0, 60.0)] {
             let lossy = |mbit, ms| Conditions::new(mbit, ms).loss(Loss::Random(loss));
-            let share = Check(ShareOfSum(Local), AtLeast(bound));
-            play(
-                Setup::new(seed, [lossy(20.0, near), lossy(10.0, far)]),
-                &[Start, Offer(Local, CUBIC), Run(s(8)), Mark, Run(s(20)), share],
-            );
+            let share = |seed| {
+                let setup = Setup::new(seed, [lossy(20.0, near), lossy(10.0, far)]);
+                play(setup, &[Start, Offer(Local, CUBIC), Run(s(8)), Mark, Run(s(20))])
+                    .measure(ShareOfSum(Local))
+            };
+            let mut shares = [share(seed), share(seed + 10), share(seed + 20)];
+            shares.sort_by(f64::total_cmp);
+            assert!(shares[1] >= bound, "{loss} lost over {near} and {far} ms: {shares:.2?} of the sum");
         }
     }
 }

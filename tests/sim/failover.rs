@@ -475,9 +475,12 @@ fn a_link_that_is_too_bad_to_use_costs_the_others_nothing() {
     let bursts = Conditions::new(20.0, 40.0).loss(Loss::Bursts { begin: 0.05, end: 0.1 }).jitter(100.0);
     for (seed, bad, from) in [(35, lossy, Local), (36, bursts, Remote)] {
         let alone = goodput(seed, from, &good);
-        let three = goodput(seed, from, &[&good[..], std::slice::from_ref(&bad)].concat());
-        println!("{bad:?} from {from:?}: {three:.1} Mbit/s with it, {alone:.1} without");
-        assert!(three >= 0.97 * alone, "{three} Mbit/s with it, {alone} without");
+        // One loss more is a twentieth: the median counts.
+        let with = |seed| goodput(seed, from, &[&good[..], std::slice::from_ref(&bad)].concat());
+        let mut three = [with(seed), with(seed + 10), with(seed + 20)];
+        three.sort_by(f64::total_cmp);
+        println!("{bad:?} from {from:?}: {three:.1?} Mbit/s with it, {alone:.1} without");
+        assert!(three[1] >= 0.97 * alone, "{three:?} Mbit/s with it, {alone} without");
     }
 }
 

@@ -1,8 +1,8 @@
 //! A TCP of the hosts behind the portals: one that suffers from loss and reordering as Linux's does.
 //!
 //! CUBIC (RFC 9438) or Reno, both of HyStart's exits from slow start as Linux's `tcp_cubic.c` has them, SACK
-//! (RFC 2018) with D-SACK undo (RFC 2883, RFC 3708), RACK-TLP (RFC 8985), retransmission timeout (RFC 6298, at least
-//! 200 ms as in Linux), delayed acknowledgements. Segments are numbered, all of one size; both ends live in
+//! (RFC 2018) with D-SACK undo (RFC 2883, RFC 3708), RACK-TLP (RFC 8985), proportional rate reduction (RFC 6937),
+//! retransmission timeout (RFC 6298, at least 200 ms as in Linux), delayed acknowledgements. Segments are numbered, all of one size; both ends live in
 //! one value.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -74,6 +74,7 @@ pub struct Sender {
     backoff: u32,
     /// Recovery ends when this is acknowledged.
     recovery: Option<u64>,
+    reduction: Reduction,
     /// Window and threshold before the reduction, and retransmissions not yet proved needless.
     undo: Option<(f64, f64, i64)>,
     cubic: Cubic,
@@ -93,6 +94,15 @@ pub struct Totals {
     pub undone: u64,
     /// Retransmission timeouts.
     pub timeouts: u64,
+}
+
+/// Proportional rate reduction: what was delivered during a recovery, and sent.
+#[derive(Default)]
+struct Reduction {
+    /// The window before.
+    prior: f64,
+    delivered: u64,
+    sent: u64,
 }
 
 #[derive(Default)]
@@ -155,6 +165,7 @@ impl Sender {
             tail_probe: false,
             backoff: 0,
             recovery: None,
+            reduction: Reduction::default(),
             undo: None,
             cubic: Cubic::default(),
             round: Round::new(Instant::ZERO, 0),
@@ -186,12 +197,14 @@ impl Sender {
         if self.lost > 0
             && let Some(i) = self.segments.iter().position(|segment| segment.lost)
         {
+            self.reduction.sent += 1;
             return Some(self.resend(now, i));
         }
         let next = self.una + self.segments.len() as u64;
         if self.limit.is_some_and(|limit| next >= limit) || self.segments.len() as u64 >= RECEIVE_WINDOW {
             return None;
         }
+        self.reduction.sent += 1;
         self.segments.push_back(Segment { sent: now, sends: 1, sacked: false, lost: false });
         if self.rto_at.is_none() || self.segments.len() == 1 {
             self.arm(now);
@@ -220,6 +233,7 @@ impl Sender {
         let mut newly = 0;
         let mut rtt = None;
         let highest = self.highest_sacked();
+        let advances = self.una < u64::from(ack.next);
         while self.una < u64::from(ack.next) {
             let Some(segment) = self.segments.pop_front() else { break };
             self.una += 1;
@@ -255,12 +269,15 @@ impl Sender {
             self.arm(now);
         }
         if self.recovery.is_some_and(|end| self.una >= end) {
-            self.recovery = None;
+            (self.recovery, self.cwnd) = (None, self.ssthresh);
         }
         if newly > 0 && limited && self.recovery.is_none() {
             self.grow(now, newly as f64, rtt);
         }
-        self.detect_losses(now);
+        let found = self.detect_losses(now);
+        if self.recovery.is_some() {
+            self.reduce_in_proportion(newly, advances && !found);
+        }
         if self.segments.is_empty() {
             (self.rto_at, self.reorder_at) = (None, None);
         }
@@ -350,10 +367,27 @@ impl Sender {
     }
 
     /// RACK: lost is what left so long before something delivered that reordering does not explain it.
-    fn detect_losses(&mut self, now: Instant) {
+    /// Lets out about as much as was delivered, so that the window has its new size at the end of the recovery.
+    /// `repaired`: the oldest hole was filled and no new one found.
+    fn reduce_in_proportion(&mut self, delivered: u64, repaired: bool) {
+        let (pipe, reduction) = (self.pipe() as f64, &mut self.reduction);
+        reduction.delivered += delivered;
+        let sent = reduction.sent as f64;
+        let room = if pipe > self.ssthresh {
+            (self.ssthresh * reduction.delivered as f64 / reduction.prior).ceil() - sent
+        } else {
+            let conserved = (reduction.delivered as f64 - sent).max(delivered as f64);
+            (conserved + f64::from(u8::from(repaired))).min(self.ssthresh - pipe)
+        };
+        // The first one is sent again at once.
+        self.cwnd = pipe + room.max(if reduction.sent == 0 { 1.0 } else { 0.0 });
+    }
+
+    /// True if it found some.
+    fn detect_losses(&mut self, now: Instant) -> bool {
         self.reorder_at = None;
         if self.sacked == 0 && self.recovery.is_none() {
-            return;
+            return false;
         }
         let hurry = !self.reordering && (self.recovery.is_some() || self.sacked >= DUPLICATE_THRESHOLD);
         let window = if hurry {
@@ -382,6 +416,7 @@ impl Sender {
         if found && self.recovery.is_none() {
             self.reduce();
         }
+        found
     }
 
     fn reduce(&mut self) {
@@ -400,7 +435,7 @@ impl Sender {
             }
         };
         self.ssthresh = (self.cwnd * beta).max(2.0);
-        self.cwnd = self.ssthresh;
+        self.reduction = Reduction { prior: self.cwnd, ..Reduction::default() };
     }
 
     fn rto(&self) -> Duration {
@@ -423,8 +458,8 @@ impl Sender {
 
     /// Handles the timers. Gives a segment to send at once, if a probe is due.
     pub fn on_timeout(&mut self, now: Instant) -> Option<u32> {
-        if self.reorder_at.is_some_and(|at| now >= at) {
-            self.detect_losses(now);
+        if self.reorder_at.is_some_and(|at| now >= at) && self.detect_losses(now) && self.recovery.is_some() {
+            self.reduce_in_proportion(0, false);
         }
         if self.rto_at.is_none_or(|at| now < at) || self.segments.is_empty() {
             return None;

@@ -38,7 +38,7 @@ const TRIAL_MOST_LOSS: f64 = 0.3;
 /// A trial ends after this at the latest, with what is known by then.
 const TRIAL_TIME: Duration = Duration::from_secs(2);
 /// Packets that are lost while a link is filled may have been too many for its queue, until its controller knows better.
-/// So it is tried without them before it is condemned, but not again within this time.
+/// So it is tried without them before it is condemned, and must lose little; but not again within this time.
 const TRUST_AFTER: Duration = Duration::from_secs(30);
 
 /// What a link is good for.
@@ -111,8 +111,10 @@ impl Fitness {
         self.bad_windows = if share > MOST_LOSS { self.bad_windows + 1 } else { 0 };
         self.good_windows = if share < LITTLE_LOSS { self.good_windows + 1 } else { 0 };
         let was = self.verdict;
-        let condemned = self.bad_windows >= BAD_WINDOWS || trial && share > TRIAL_MOST_LOSS;
-        let doubtful = condemned && !trial && self.doubted.is_none_or(|at| now.since(at) >= TRUST_AFTER);
+        let trusted = self.doubted.is_none_or(|at| now.since(at) >= TRUST_AFTER);
+        let most = if trusted { TRIAL_MOST_LOSS } else { LITTLE_LOSS };
+        let condemned = self.bad_windows >= BAD_WINDOWS || trial && share > most;
+        let doubtful = condemned && !trial && trusted;
         if doubtful {
             (self.doubted, self.bad_windows) = (Some(now), 0);
             self.verdict = Verdict::OnTrial(TRIAL_PROBES);
