@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use evaluation::datagrams::DatagramFlow;
 use evaluation::lab::{Family, Lab};
 use evaluation::link::LinkSpec;
 use evaluation::may_build_labs;
@@ -194,6 +195,30 @@ fn packets_longer_than_the_links_carry_get_icmp_errors() {
     // TCP learns of it from these errors.
     for family in Family::BOTH {
         carry(&lab, family, Duration::from_millis(1_500));
+    }
+    pair.stop().unwrap();
+}
+
+/// Whoever asks once and waits, as DNS does, waits seconds if nobody sends it again.
+#[test]
+fn what_lossy_links_lose_of_plain_udp_arrives() {
+    if !may_build_labs("UDP over lossy links") {
+        return;
+    }
+    let lossy = |delay| LinkSpec::mbit(20.0).delay_ms(delay).loss(0.03);
+    let lab = Lab::new(&[lossy(10.0), lossy(15.0)]).unwrap();
+    let pair = Pair::start_connected(&lab, &PairOptions::default()).unwrap();
+    for inner in Family::BOTH {
+        let flows = [DatagramFlow::default(), DatagramFlow { rate: 300, size: 1_100 }].map(|flow| {
+            let address = lab.server_address(inner);
+            flow.start(lab.client(), lab.server(), address).unwrap()
+        });
+        std::thread::sleep(Duration::from_secs(6));
+        for report in flows.map(|flow| flow.stop()) {
+            let (sent, lost) = (report.sent, report.lost());
+            assert!(sent >= 200 && lost <= 1 + sent / 500, "{inner:?}: {lost} lost of {sent}");
+            assert_eq!(report.duplicates, 0, "{inner:?}");
+        }
     }
     pair.stop().unwrap();
 }

@@ -623,7 +623,7 @@ impl Outbound {
         for kept in link.sender.lost.drain(..) {
             let len = kept.packet.len();
             let young = now.since(kept.first_sent) < slowest * 3 / 2 + REPAIR_AGE;
-            // Only a link that failed hands over what has no order, and does so however often it was sent.
+            // A link that failed hands over everything, however often it was sent.
             let wanted = kept.repairs < MAX_REPAIRS && young;
             if !(failed || wanted && self.repair_budget.spend(len)) {
                 self.queue.give_back(kept.packet);

@@ -3,8 +3,8 @@
 //! - A repair that gets lost itself is waited for only once more on long paths, so where there are several links it goes
 //!   over two, if few are lost or the path is long. What was lost twice leaves twice, wherever.
 //! - Repairs and sparse conversations go first, and only over a link that brings them there almost as early
-//!   as the best: their delay is what people feel. Sparse ones that are too many for that follow the pacers, and a later
-//!   link helps as with a backlog.
+//!   as the best: their delay is what people feel. If they are too many for that they follow the pacers, and a later link
+//!   helps as with a backlog.
 //! - Backlogged conversations are pulled greedily by the best link and its equals. A later one, if the other
 //!   portal can bridge its extra delay when it puts conversations back in order, helps as soon as the end of the
 //!   backlog would not arrive earlier without it, and until the backlog is gone (the idea of ECF, Lim et al.,

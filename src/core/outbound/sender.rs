@@ -18,7 +18,7 @@ use crate::core::wire::Order;
 
 /// Most datagrams in a train: what one GSO buffer of 65,507 bytes holds of 1,472-byte datagrams.
 const MAX_TRAIN: u64 = 44;
-/// How far sparse conversations may run ahead of the pacer, beyond a train.
+/// How far repairs and sparse conversations may run ahead of the pacer, beyond a train.
 const HURRIED: Duration = Duration::from_millis(4);
 /// Datagrams beyond the window for what is urgent.
 const URGENT: u64 = 8;
@@ -45,7 +45,7 @@ struct Sent {
     first_sent: Instant,
 }
 
-/// A packet that may be sent again: an ordered one when it was lost, any when its link failed.
+/// A packet that may be sent again: when it was lost, or its link failed.
 #[derive(Debug)]
 pub struct Kept {
     /// The packet.
@@ -239,13 +239,13 @@ impl Sender {
     }
 
     /// Bytes that may leave now although window or pacer say no: repairs and the packets of sparse
-    /// conversations, which are few. The latter only [while they are](Sender::hurries_from).
+    /// conversations, [while they are few](Sender::hurries_from).
     pub fn urgent_credit(&self) -> u64 {
         let window = self.window().map_or(u64::MAX, |window| window + URGENT * self.max_datagram);
         window.saturating_sub(self.in_flight)
     }
 
-    /// When sparse conversations may go ahead of the pacer again. Together they may be many, such as the
+    /// When repairs and sparse conversations may go ahead of the pacer again. Together they may be many, such as the
     /// acknowledgements of downloads that fill a slow uplink; all at once they would be a queue in a modem.
     pub fn hurries_from(&self) -> Instant {
         let train = self.pacing_rate().map_or(Duration::ZERO, |rate| rate.duration_of(self.train_bytes()));

@@ -282,7 +282,7 @@ impl Sender {
         self.in_flight > 0 && now >= self.probe_timeout_at()
     }
 
-    /// Lets the oldest ordered packets in flight be sent again: nothing later may come to show that they were
+    /// Lets the oldest packets in flight be sent again: nothing later may come to show that they were
     /// lost (a tail loss probe, RFC 8985 §7, but over the best link).
     fn offer_oldest(&mut self) {
         let oldest = self.sent.iter_mut().filter(|sent| sent.fate == Fate::InFlight && sent.kept.is_some());
