@@ -114,7 +114,7 @@ impl Fitness {
         let trusted = self.doubted.is_none_or(|at| now.since(at) >= TRUST_AFTER);
         let most = if trusted { TRIAL_MOST_LOSS } else { LITTLE_LOSS };
         let condemned = self.bad_windows >= BAD_WINDOWS || trial && share > most;
-        let doubtful = condemned && !trial && trusted;
+        let doubtful = condemned && !trial && trusted && !matches!(was, Verdict::Unfit(_));
         if doubtful {
             (self.doubted, self.bad_windows) = (Some(now), 0);
             self.verdict = Verdict::OnTrial(TRIAL_PROBES);
