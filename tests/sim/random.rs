@@ -15,6 +15,8 @@ use netcombiner::sim::traffic::{Control, FULL, Load};
 use netcombiner::sim::wire::{Conditions, Loss};
 use netcombiner::sim::{End, Setup, World};
 
+use crate::{BULK, CUBIC};
+
 /// Worlds in a usual run.
 const WORLDS: u64 = 40;
 /// Virtual time of one.
@@ -85,7 +87,7 @@ fn load(rng: &mut Rng) -> Load {
         2 => Load::Ping(ms(5 + rng.below(500))),
         3 => Load::Voice,
         4 => Load::Tcp { control: Control::Reno, segments: Some(rng.below(5_000)) },
-        _ => Load::Tcp { control: Control::Cubic, segments: None },
+        _ => CUBIC,
     }
 }
 
@@ -216,7 +218,7 @@ fn stable(paths: &[Conditions]) -> bool {
 /// Without the conversation's own control every world says something of the links.
 fn compare_bulk(seed: u64) {
     let paths = steady_paths(&mut Rng::new(seed));
-    let share = share_of_best(seed, &paths, Load::Bulk { size: FULL }, SETTLED, Duration::from_secs(3));
+    let share = share_of_best(seed, &paths, BULK, SETTLED, Duration::from_secs(3));
     assert!(share >= LEAST_SHARE, "{share:.3} of the best link alone, seed {seed}: {paths:#?}");
 }
 
@@ -242,8 +244,7 @@ fn compare_shallow(seed: u64) {
 
 /// One run of cubic over links that lose packets is luck: where it falls short, the median of three decides.
 fn compare_one_flow(seed: u64, paths: &[Conditions], least: f64) {
-    let load = Load::Tcp { control: Control::Cubic, segments: None };
-    let run = |seed| share_of_best(seed, paths, load, Duration::from_secs(6), Duration::from_secs(6));
+    let run = |seed| share_of_best(seed, paths, CUBIC, Duration::from_secs(6), Duration::from_secs(6));
     let mut shares = vec![run(seed)];
     if shares[0] < least {
         shares.extend([run(seed + 1_000_000), run(seed + 2_000_000)]);

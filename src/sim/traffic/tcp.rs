@@ -2,8 +2,8 @@
 //!
 //! CUBIC (RFC 9438) or Reno, both of HyStart's exits from slow start as Linux's `tcp_cubic.c` has them, SACK
 //! (RFC 2018) with D-SACK undo (RFC 2883, RFC 3708), RACK-TLP (RFC 8985), proportional rate reduction (RFC 6937),
-//! retransmission timeout (RFC 6298, at least 200 ms as in Linux), delayed acknowledgements. Segments are numbered, all of one size; both ends live in
-//! one value.
+//! retransmission timeout (RFC 6298, at least 200 ms as in Linux), delayed acknowledgements. Segments are numbered, all
+//! of one size; both ends live in one value.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -366,7 +366,6 @@ impl Sender {
         }
     }
 
-    /// RACK: lost is what left so long before something delivered that reordering does not explain it.
     /// Lets out about as much as was delivered, so that the window has its new size at the end of the recovery.
     /// `repaired`: the oldest hole was filled and no new one found.
     fn reduce_in_proportion(&mut self, delivered: u64, repaired: bool) {
@@ -383,7 +382,8 @@ impl Sender {
         self.cwnd = pipe + room.max(if reduction.sent == 0 { 1.0 } else { 0.0 });
     }
 
-    /// True if it found some.
+    /// RACK: lost is what left so long before something delivered that reordering does not explain it. True if it
+    /// found some.
     fn detect_losses(&mut self, now: Instant) -> bool {
         self.reorder_at = None;
         if self.sacked == 0 && self.recovery.is_none() {
