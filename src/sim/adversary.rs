@@ -154,7 +154,7 @@ impl Adversary {
             (true, End::Remote) => path.mapped,
         };
         self.injected[attack.to as usize] += 1;
-        Some(Box::new(Datagram { bytes, source }))
+        Some(Box::new(Datagram { bytes, source, path: attack.path }))
     }
 
     fn recorded(&mut self, to: End) -> Option<Vec<u8>> {

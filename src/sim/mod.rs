@@ -81,6 +81,8 @@ pub struct Setup {
     pub seed: u64,
     /// Conditions of each path, by sender.
     pub paths: Vec<[Conditions; 2]>,
+    /// Of what all paths pass behind that as well, if there is such.
+    pub shared: Option<[Conditions; 2]>,
     /// The portals.
     pub hosts: [HostSetup; 2],
     /// The remote portal listens with one socket; otherwise both open all links.
@@ -95,6 +97,7 @@ impl Setup {
         Self {
             seed,
             paths: paths.into_iter().map(|path| [path.clone(), path]).collect(),
+            shared: None,
             hosts: Default::default(),
             listens: true,
             coalesce: Duration::from_micros(100),
@@ -125,7 +128,7 @@ impl World {
     /// A world at time zero.
     pub fn new(setup: Setup) -> Self {
         let rng = Rng::new(setup.seed);
-        let mut net = Net::new(&setup.paths, setup.listens, setup.coalesce, &rng);
+        let mut net = Net::new(&setup.paths, setup.shared.as_ref(), setup.listens, setup.coalesce, &rng);
         let now = Instant::ZERO;
         let [local, remote] = setup.hosts;
         let host = |end, config| Host::new(now, end, config, setup.listens, &net, &rng);
@@ -309,6 +312,7 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Departure(path, from) => self.net.depart(self.now, path, from),
+            Event::Onward(from, datagram) => self.net.onward(self.now, from, datagram),
             Event::Arrival { to, path, datagram } => {
                 let source = datagram.source;
                 let mut datagrams = std::mem::take(&mut self.arrived);

@@ -18,8 +18,10 @@ const REMOTE_SOCKETS: u32 = 200;
 
 /// Something that will happen.
 pub enum Event {
-    /// A datagram leaves the bottleneck of a path; the end is the sender.
-    Departure(usize, End),
+    /// A datagram leaves the bottleneck of a path, or with `None` of the one that all share; the end is the sender.
+    Departure(Option<usize>, End),
+    /// A datagram has passed its path and reaches the bottleneck that all share; the end is the sender.
+    Onward(End, Box<Datagram>),
     /// A datagram arrives at an end.
     Arrival {
         /// Where.
@@ -86,6 +88,8 @@ impl Path {
 pub struct Net {
     /// The paths.
     pub paths: Vec<Path>,
+    /// What all paths have behind them in common, by sender: the remote portal's own link.
+    pub shared: Option<[Wire; 2]>,
     /// Datagrams that the portals sent to addresses where nobody is.
     pub strays: u64,
     /// Datagrams that the portals sent to [`Net::STRANGER`].
@@ -107,7 +111,13 @@ impl Net {
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 66)), 666);
 
     /// Paths with these conditions by sender. `listens`: the remote portal has one socket for all.
-    pub fn new(conditions: &[[Conditions; 2]], listens: bool, coalesce: Duration, rng: &Rng) -> Self {
+    pub fn new(
+        conditions: &[[Conditions; 2]],
+        shared: Option<&[Conditions; 2]>,
+        listens: bool,
+        coalesce: Duration,
+        rng: &Rng,
+    ) -> Self {
         let path = |(i, wires): (usize, &[Conditions; 2])| {
             let number = i as u8 + 1;
             let wire =
@@ -121,8 +131,12 @@ impl Net {
                 rebinds: 0,
             }
         };
+        let common = |[up, down]: &[Conditions; 2]| {
+            [Wire::new(up.clone(), rng.fork(900)), Wire::new(down.clone(), rng.fork(901))]
+        };
         Self {
             paths: conditions.iter().enumerate().map(path).collect(),
+            shared: shared.map(common),
             strays: 0,
             to_strangers: 0,
             sent: 0,
@@ -193,36 +207,62 @@ impl Net {
             }
             return;
         };
-        let path = &mut self.paths[index];
+        let path = &self.paths[index];
         let source = if from == End::Local { path.mapped } else { path.remote };
-        let mut datagram =
-            self.free.pop().unwrap_or_else(|| Box::new(Datagram { bytes: Vec::new(), source }));
+        let empty = || Box::new(Datagram { bytes: Vec::new(), source, path: index });
+        let mut datagram = self.free.pop().unwrap_or_else(empty);
         datagram.bytes.clear();
         datagram.bytes.extend_from_slice(bytes);
-        datagram.source = source;
-        match path.wires[from as usize].offer(now, datagram) {
-            Ok(Some(at)) => self.schedule(at, Event::Departure(index, from)),
+        (datagram.source, datagram.path) = (source, index);
+        self.enter(now, Some(index), from, datagram);
+    }
+
+    /// The wire of a path, or with `None` the one that all share.
+    fn wire(&mut self, path: Option<usize>, from: End) -> Option<&mut Wire> {
+        let wires = match path {
+            Some(path) => Some(&mut self.paths[path].wires),
+            None => self.shared.as_mut(),
+        };
+        wires.map(|wires| &mut wires[from as usize])
+    }
+
+    fn enter(&mut self, now: Instant, path: Option<usize>, from: End, datagram: Box<Datagram>) {
+        let Some(wire) = self.wire(path, from) else { return };
+        match wire.offer(now, datagram) {
+            Ok(Some(at)) => self.schedule(at, Event::Departure(path, from)),
             Ok(None) => {}
             Err(lost) => self.free.push(lost),
         }
     }
 
+    /// Handles [`Event::Onward`].
+    pub fn onward(&mut self, now: Instant, from: End, datagram: Box<Datagram>) {
+        self.enter(now, None, from, datagram);
+    }
+
     /// Handles [`Event::Departure`].
-    pub fn depart(&mut self, now: Instant, index: usize, from: End) {
-        let Some(departed) = self.paths[index].wires[from as usize].depart(now) else { return };
+    pub fn depart(&mut self, now: Instant, path: Option<usize>, from: End) {
+        let Some(departed) = self.wire(path, from).and_then(|wire| wire.depart(now)) else { return };
         let Departed { arrivals: [first, second], datagram, next } = departed;
-        let to = from.other();
         if let Some(at) = second {
-            let at = self.rounded(at);
-            self.schedule(at, Event::Arrival { to, path: index, datagram: datagram.clone() });
+            self.pass(at, path, from, datagram.clone());
         }
         match first {
-            Some(at) => self.schedule(self.rounded(at), Event::Arrival { to, path: index, datagram }),
+            Some(at) => self.pass(at, path, from, datagram),
             None => self.free.push(datagram),
         }
         if let Some(at) = next {
-            self.schedule(at, Event::Departure(index, from));
+            self.schedule(at, Event::Departure(path, from));
         }
+    }
+
+    /// A datagram has passed a wire: it arrives, or reaches the next wire.
+    fn pass(&mut self, at: Instant, passed: Option<usize>, from: End, datagram: Box<Datagram>) {
+        if passed.is_some() && self.shared.is_some() {
+            return self.schedule(at, Event::Onward(from, datagram));
+        }
+        let (to, path) = (from.other(), datagram.path);
+        self.schedule(self.rounded(at), Event::Arrival { to, path, datagram });
     }
 
     /// Takes a datagram back that was read.
@@ -240,7 +280,8 @@ impl Net {
     /// Begins to count anew.
     pub fn forget(&mut self) {
         (self.strays, self.to_strangers, self.sent) = (0, 0, 0);
-        self.paths.iter_mut().flat_map(|path| &mut path.wires).for_each(Wire::forget);
+        let wires = self.paths.iter_mut().flat_map(|path| &mut path.wires);
+        wires.chain(self.shared.iter_mut().flatten()).for_each(Wire::forget);
     }
 
     /// Interrupts come at most once in a while, and bring what has gathered.

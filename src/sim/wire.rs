@@ -27,6 +27,10 @@ pub struct Conditions {
     pub jitter: Duration,
     /// Jitter may change the order.
     pub reorders: bool,
+    /// What arrives waits for the end of such a slot, as in a radio cell; zero: it does not.
+    pub slot: Duration,
+    /// What it drops before the bottleneck though there is room.
+    pub policer: Option<Policer>,
     /// What is lost behind the bottleneck.
     pub loss: Loss,
     /// Probability that a datagram comes twice.
@@ -35,6 +39,15 @@ pub struct Conditions {
     pub cut: bool,
     /// Longest datagram that passes, bytes.
     pub max_datagram: usize,
+}
+
+/// A token bucket that drops what exceeds a contract, instead of letting it wait.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Policer {
+    /// What passes in the long run, outer headers included.
+    pub rate: Rate,
+    /// Bytes that pass at once after a quiet time.
+    pub burst: u64,
 }
 
 /// Loss of a wire.
@@ -73,6 +86,8 @@ impl Conditions {
             delay: Duration::from_secs_f64(delay_ms / 1e3),
             jitter: Duration::ZERO,
             reorders: false,
+            slot: Duration::ZERO,
+            policer: None,
             loss: Loss::None,
             duplicate: 0.0,
             cut: false,
@@ -93,6 +108,17 @@ impl Conditions {
     /// With up to `ms` of jitter that changes the order.
     pub fn reordering(self, ms: f64) -> Self {
         Self { reorders: true, ..self.jitter(ms) }
+    }
+
+    /// With arrivals at the ends of slots of `ms` only.
+    pub fn slots(self, ms: f64) -> Self {
+        Self { slot: Duration::from_secs_f64(ms / 1e3), ..self }
+    }
+
+    /// With a policer of so many Mbit/s that lets `burst` bytes pass at once.
+    pub fn policed(self, mbit: f64, burst: u64) -> Self {
+        let rate = Rate::from_bytes_per_second((mbit * 125_000.0) as u64);
+        Self { policer: Some(Policer { rate, burst }), ..self }
     }
 
     /// With a queue that holds `ms` of the rate.
@@ -123,6 +149,8 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
     /// Address of the sender as the receiver sees it.
     pub source: SocketAddr,
+    /// The path it takes.
+    pub path: usize,
 }
 
 /// What a wire did, since the last [`Wire::forget`].
@@ -132,7 +160,7 @@ pub struct Tally {
     pub offered: u64,
     /// Bytes sent into it, outer headers included.
     pub offered_bytes: u64,
-    /// Datagrams that found the queue full.
+    /// Datagrams that found the queue full, or that the policer dropped.
     pub overflowed: u64,
     /// Datagrams lost otherwise.
     pub lost: u64,
@@ -151,6 +179,8 @@ pub struct Wire {
     waiting_bytes: u64,
     losing: bool,
     last_arrival: Instant,
+    /// When the policer's bucket will be full again.
+    full_at: Instant,
 }
 
 /// What came out of the bottleneck.
@@ -174,6 +204,7 @@ impl Wire {
             waiting_bytes: 0,
             losing: false,
             last_arrival: Instant::ZERO,
+            full_at: Instant::ZERO,
         }
     }
 
@@ -185,6 +216,10 @@ impl Wire {
         self.tally.offered_bytes += size;
         if self.conditions.cut || datagram.bytes.len() > self.conditions.max_datagram {
             self.tally.lost += 1;
+            return Err(datagram);
+        }
+        if !self.conforms(now, size) {
+            self.tally.overflowed += 1;
             return Err(datagram);
         }
         // The one that is being sent does not count, and there is always room for one.
@@ -221,6 +256,17 @@ impl Wire {
         self.tally = Tally::default();
     }
 
+    /// Takes tokens for so many bytes, if the policer has them (the virtual scheduling algorithm of ITU-T I.371).
+    fn conforms(&mut self, now: Instant, size: u64) -> bool {
+        let Some(Policer { rate, burst }) = self.conditions.policer else { return true };
+        let full_at = self.full_at.max(now) + rate.duration_of(size);
+        let conforms = full_at.since(now) <= rate.duration_of(burst);
+        if conforms {
+            self.full_at = full_at;
+        }
+        conforms
+    }
+
     fn loses(&mut self) -> bool {
         match self.conditions.loss {
             Loss::None => false,
@@ -236,7 +282,10 @@ impl Wire {
         let at = now + self.conditions.delay + self.conditions.jitter.mul_f64(self.rng.unit());
         let at = if self.conditions.reorders { at } else { at.max(self.last_arrival) };
         self.last_arrival = at;
-        at
+        match self.conditions.slot.as_nanos() as u64 {
+            0 => at,
+            slot => Instant::from_nanos(at.as_nanos().next_multiple_of(slot)),
+        }
     }
 }
 
@@ -249,7 +298,7 @@ mod tests {
     use super::*;
 
     fn datagram() -> Box<Datagram> {
-        Box::new(Datagram { bytes: vec![0; 972], source: ([127, 0, 0, 1], 1).into() })
+        Box::new(Datagram { bytes: vec![0; 972], source: ([127, 0, 0, 1], 1).into(), path: 0 })
     }
 
     /// Sends 1,000 bytes a millisecond for `count` milliseconds into `conditions`; gives when they arrive.
@@ -291,6 +340,23 @@ mod tests {
             let share = tally.lost as f64 / 20_000.0;
             assert!((share / loss.share() - 1.0).abs() < 0.2, "{share} of {loss:?}");
         }
+    }
+
+    #[test]
+    fn a_policer_passes_a_burst_and_then_its_rate() {
+        // 8 Mbit/s are offered for two seconds to a line of 100 that is policed to 4.
+        let (arrived, tally) = run(Conditions::new(100.0, 10.0).policed(4.0, 50_000), 2_000);
+        assert_eq!(tally.overflowed + arrived.len() as u64, 2_000);
+        assert!((1_040..=1_052).contains(&arrived.len()), "{}", arrived.len());
+        assert!(arrived[90].since(arrived[0]) < Duration::from_millis(91), "the burst");
+        assert!(arrived[1_000].since(arrived[500]) >= Duration::from_millis(995), "the rate");
+    }
+
+    #[test]
+    fn arrivals_wait_for_the_end_of_a_slot() {
+        let (arrived, _) = run(Conditions::new(100.0, 12.0).slots(5.0), 100);
+        assert_eq!(arrived[0], Instant::from_nanos(15_000_000));
+        assert!(arrived.iter().all(|at| at.as_nanos().is_multiple_of(5_000_000)));
     }
 
     #[test]
