@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::policing::Policing;
 use super::{Acked, Controller, Lost};
 use crate::core::one_way::{Apparent, OneWayDelay};
 use crate::core::rtt::{INITIAL_RTT, Rtt};
@@ -48,7 +49,7 @@ const CONFIRMS: u32 = 16;
 /// Least queueing time that may be in flight beyond the minimum: shorter, and jitter would starve the link.
 const MIN_HEADROOM: Duration = Duration::from_millis(8);
 /// A round that lost more than this overruns the path even if no queue was seen: a policer, or a tiny buffer.
-const MASSIVE_LOSS: f64 = 0.15;
+pub(super) const MASSIVE_LOSS: f64 = 0.15;
 /// Longest wait on the way back that is made up for, if the minimal round trip is not longer.
 const MAX_RETURN_WAIT: Duration = Duration::from_millis(100);
 /// Rounds of inflated round-trip time, in spite of less in flight, that make it the new minimum: a handover.
@@ -105,6 +106,7 @@ pub struct Bbr {
     extra_round: u64,
     epoch_start: Instant,
     epoch_acked: u64,
+    policing: Policing,
 }
 
 impl Bbr {
@@ -141,6 +143,7 @@ impl Bbr {
             extra_round: 0,
             epoch_start: Instant::ZERO,
             epoch_acked: 0,
+            policing: Policing::default(),
         }
     }
 
@@ -148,6 +151,13 @@ impl Bbr {
     fn note_rate(&mut self, rate: u64) {
         self.rates[self.round as usize % FILTER_ROUNDS] = rate;
         self.bandwidth = self.rates.iter().copied().max().unwrap_or(0);
+    }
+
+    /// The path carries so much, whatever was seen before.
+    fn believe(&mut self, now: Instant, rate: u64) {
+        self.rates = [0; FILTER_ROUNDS];
+        self.note_rate(rate);
+        self.enter(now, Phase::Down);
     }
 
     fn min_rtt(&self) -> Duration {
@@ -252,9 +262,12 @@ impl Bbr {
             self.end_startup_round(now, 2 * self.round_inflated > self.round_samples || massive);
         } else if honest && (inflated || massive) && (self.round_rate as f64) < 0.9 * self.bandwidth as f64 {
             // There was a queue, or no room for one, so what came through is what the path gives.
-            self.rates = [0; FILTER_ROUNDS];
-            self.note_rate(self.round_rate);
-            self.enter(now, Phase::Down);
+            self.believe(now, self.round_rate);
+        }
+        let carried = (self.round_acked, self.round_lost);
+        let policed = self.policing.end_round(now, carried, self.bandwidth, self.max_datagram);
+        if let Some(rate) = policed.filter(|_| !searching) {
+            self.believe(now, rate);
         }
         self.inflated_rounds = if inflated { self.inflated_rounds + 1 } else { 0 };
         if self.inflated_rounds >= JUMP_ROUNDS && !searching {

@@ -2,6 +2,7 @@
 
 mod bbr;
 mod newreno;
+mod policing;
 mod unlimited;
 
 use std::time::Duration;
