@@ -4,7 +4,9 @@
 //!   hosts ── local portal ══ 1 … n emulated links ══ remote portal ── hosts      (virtual time)
 //! ```
 
+use netcombiner::core::outbound::Train;
 use netcombiner::core::outbound::congestion::Algorithm;
+use netcombiner::core::units::LinkId;
 use netcombiner::sim::End::{Local, Remote};
 use netcombiner::sim::Setup;
 use netcombiner::sim::scenario::Bound::{self, AtLeast, AtMost, Exactly};
@@ -14,7 +16,7 @@ use netcombiner::sim::scenario::{ms, play, s};
 use netcombiner::sim::traffic::{FULL, Load};
 use netcombiner::sim::wire::{Conditions, Loss};
 
-use crate::{BULK, CUBIC, three_runs};
+use crate::{BULK, CUBIC, several_runs};
 
 #[test]
 fn all_links_come_up_within_a_few_round_trips() {
@@ -120,7 +122,7 @@ fn links_that_lose_much_carry_their_sum() {
                 play(setup, &[Start, Offer(Local, CUBIC), Run(s(8)), Mark, Run(s(20))])
                     .measure(ShareOfSum(Local))
             };
-            let shares = three_runs(seed, share);
+            let shares = several_runs::<3>(seed, share);
             assert!(shares[1] >= bound, "{loss} lost over {near} and {far} ms: {shares:.2?} of the sum");
         }
     }
@@ -134,6 +136,63 @@ fn a_link_that_loses_and_whose_router_holds_little_is_not_overrun_by_its_repairs
     play(
         Setup::new(41, [lossy(6.0, 8.0, 6_000), lossy(1.0, 36.0, 6_000)]),
         &[Start, Offer(Local, CUBIC), Run(s(5)), Mark, Run(s(10)), Check(ShareOfSum(Local), AtLeast(0.75))],
+    );
+}
+
+/// Links that take turns for a few packets each cost the other portal more than they gain.
+#[test]
+fn what_one_link_brings_in_a_moment_is_not_spread() {
+    let mut world =
+        play(Setup::new(43, [Conditions::new(400.0, 10.0), Conditions::new(400.0, 10.0)]), &[Start]);
+    world.offer(Local, BULK);
+    world.run(s(2));
+    world.hush();
+    world.run(s(1));
+    let (host, mut bounced) = (&world.hosts[0], Vec::new());
+    let now = host.local(world.now());
+    // How many of so many packets of one TCP connection leave over the second link, if it is asked first.
+    let mut leave = |count| {
+        let mut packets = Vec::new();
+        host.portal.lend(&mut packets, count);
+        for packet in &mut packets {
+            let mut bytes = [0; FULL];
+            (bytes[0], bytes[2], bytes[3], bytes[9]) = (0x45, (FULL >> 8) as u8, FULL as u8, 6);
+            packet.fill(&bytes);
+        }
+        host.portal.enqueue(now, packets.drain(..), &mut bounced);
+        let mut train = Train::default();
+        host.portal.pull(now, LinkId(1), &mut train);
+        let left = train.len();
+        host.portal.pull(now, LinkId(0), &mut train);
+        left
+    };
+    // 5,000 bytes in 100 µs. The first two packets are none of the backlog.
+    assert_eq!(leave(4), 2);
+    assert!(leave(16) > 10);
+}
+
+/// What all links have in common, such as the line of the remote portal, is filled once.
+#[test]
+fn links_that_share_a_bottleneck_fill_it_and_leave_its_queue_short() {
+    let mut setup = Setup::new(44, [Conditions::new(60.0, 10.0), Conditions::new(40.0, 25.0)]);
+    let common = Conditions::new(50.0, 1.0).queue_ms(150.0);
+    setup.shared = Some([common.clone(), common]);
+    let steps = [Start, Offer(Local, CUBIC), Offer(Local, Load::Ping(ms(50))), Run(s(5)), Mark, Run(s(10))];
+    let world = play(setup, &steps);
+    let share = world.measure(Goodput(Local)) / 50.0;
+    assert!(share >= 0.88, "{share:.2} of it\n{}", world.portrait());
+    let ping = world.flows[1].report.delay_ms(95.0);
+    assert!(ping < 90.0, "{ping:.0} ms for a ping that takes 22\n{}", world.portrait());
+}
+
+/// A policer drops what exceeds its rate, here up to a third of what the model of a path believes that it carries. The
+/// conversation inside has not enough to show that the model is wrong.
+#[test]
+fn a_policer_is_found_by_a_load_that_does_not_fill_the_links() {
+    let policed = |line: f64, ms, rate, burst| Conditions::new(line, ms).policed(rate, burst);
+    play(
+        Setup::new(45, [policed(188.0, 21.0, 20.7, 87_000), policed(87.0, 18.0, 13.9, 1_059_000)]),
+        &[Start, Offer(Local, CUBIC), Run(s(6)), Mark, Run(s(8)), Check(Goodput(Local), AtLeast(26.0))],
     );
 }
 

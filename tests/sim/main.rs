@@ -19,9 +19,9 @@ const BULK: Load = Load::Bulk { size: FULL };
 /// A TCP connection that never ends.
 const CUBIC: Load = Load::Tcp { control: Control::Cubic, segments: None };
 
-/// What `run` gives for three seeds, the least first: where one run is luck, the median counts.
-fn three_runs(seed: u64, run: impl Fn(u64) -> f64) -> [f64; 3] {
-    let mut given = [run(seed), run(seed + 10), run(seed + 20)];
+/// What `run` gives for `N` seeds, the least first: where one run is luck, the median counts.
+fn several_runs<const N: usize>(seed: u64, run: impl Fn(u64) -> f64) -> [f64; N] {
+    let mut given = std::array::from_fn(|i| run(seed + 10 * i as u64));
     given.sort_by(f64::total_cmp);
     given
 }

@@ -33,6 +33,10 @@ const PERILOUS_LOSS: f64 = 0.06;
 /// … on paths of this round trip, where there is no time for more.
 const LONG_PATH: Duration = Duration::from_millis(35);
 
+/// A link leaves a backlog to those before it that are as good if they bring it in so long: packets that take turns over
+/// several links must be put in order, which costs a fast portal more than it gains.
+const MOMENT: Duration = Duration::from_micros(100);
+
 /// A later link brings at least this part of what the faster ones bring, or what comes over them waits for it in vain.
 const WORTH_WAITING: u64 = 20;
 
@@ -152,6 +156,19 @@ impl Outbound {
         })
     }
 
+    /// Whether links before this one that are as good can send within a [`MOMENT`], and bring then all that waits.
+    fn is_spared(&self, now: Instant, id: LinkId) -> bool {
+        let before = |(other, link): &(LinkId, &Link)| {
+            *other < id
+                && !self.is_narrow(*other)
+                && self.extra_delay(*other, half_rtt).is_some_and(|extra| extra <= AS_GOOD)
+                && link.sender.credit(now + MOMENT) > 0
+        };
+        let rates = self.each().filter(before).filter_map(|(_, link)| link.sender.rate());
+        let brings: u64 = rates.map(|rate| rate.bytes_in(MOMENT)).sum();
+        brings > 0 && self.queue.free_bytes() <= brings
+    }
+
     fn pull_control(&mut self, now: Instant, id: LinkId, trip: Option<Trip>, train: &mut Train) {
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         if let Some(message) = link.handshake.take() {
@@ -246,9 +263,10 @@ impl Outbound {
         let Trip { now, link: id, .. } = trip;
         // With something in flight, the link's delay stays what it is for a train.
         let busy = self.link(id).is_some_and(|link| link.sender.in_flight() > 0);
+        let spared = self.is_spared(now, id);
         let striped = busy.then(|| self.is_striped(id));
         self.fill(trip, train, |this, train, room| {
-            let striped = striped.unwrap_or_else(|| this.is_striped(id));
+            let striped = !spared && striped.unwrap_or_else(|| this.is_striped(id));
             // What overflows ends within a train.
             if !striped && !this.takes_overflow(now, id) {
                 return false;
@@ -442,7 +460,7 @@ impl Outbound {
 
     /// Whether the link takes packets of the backlog now.
     fn takes_backlog(&self, now: Instant, id: LinkId) -> bool {
-        self.is_striped(id) || self.takes_overflow(now, id)
+        self.is_striped(id) && !self.is_spared(now, id) || self.takes_overflow(now, id)
     }
 
     /// Whether the link, of a higher metric than those that carry data, takes what these have no room for.
