@@ -138,8 +138,8 @@ impl Contestant {
         let once = Ping { timeout: Duration::from_millis(500), ..Ping::times(1) };
         until(PATIENCE, &format!("packets through {}", self.name), || {
             running.check()?;
-            // Without a route yet, ping fails; that is not the end either.
-            Ok(once.run(&track.hosts()[0], address).is_ok_and(|report| !report.replies.is_empty()))
+            // Without a route yet, ping fails; that is told only if nothing better comes.
+            Ok(!once.run(&track.hosts()[0], address)?.replies.is_empty())
         })?;
         if let (Kind::Netcombiner { paths, .. }, Some([End::Portal(local), _])) = (&self.kind, &running.ends)
         {
