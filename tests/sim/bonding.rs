@@ -185,7 +185,16 @@ fn links_that_share_a_bottleneck_fill_it_and_leave_its_queue_short() {
     assert!(ping < 90.0, "{ping:.0} ms for a ping that takes 22\n{}", world.portrait());
 }
 
-/// A policer drops what exceeds its rate, here up to a third of what the model of a path believes that it carries. The
+/// A radio cell or Wi-Fi delivers what has gathered, and acknowledgements come as unevenly.
+#[test]
+fn links_that_deliver_in_slots_carry_their_sum() {
+    play(
+        Setup::new(46, [Conditions::new(30.0, 15.0).slots(15.0), Conditions::new(20.0, 25.0).slots(10.0)]),
+        &[Start, Offer(Local, CUBIC), Run(s(6)), Mark, Run(s(8)), Check(ShareOfSum(Local), AtLeast(0.9))],
+    );
+}
+
+/// A policer drops what exceeds its rate, here a sixth of the line's, which the model of the path believes in. The
 /// conversation inside has not enough to show that the model is wrong.
 #[test]
 fn a_policer_is_found_by_a_load_that_does_not_fill_the_links() {
