@@ -260,14 +260,16 @@ impl Bbr {
         let searching = matches!(self.phase, Phase::Startup);
         if searching {
             self.end_startup_round(now, 2 * self.round_inflated > self.round_samples || massive);
-        } else if honest && (inflated || massive) && (self.round_rate as f64) < 0.9 * self.bandwidth as f64 {
-            // There was a queue, or no room for one, so what came through is what the path gives.
-            self.believe(now, self.round_rate);
-        }
-        let carried = (self.round_acked, self.round_lost);
-        let policed = self.policing.end_round(now, carried, self.bandwidth, self.max_datagram);
-        if let Some(rate) = policed.filter(|_| !searching) {
-            self.believe(now, rate);
+        } else {
+            if honest && (inflated || massive) && (self.round_rate as f64) < 0.9 * self.bandwidth as f64 {
+                // There was a queue, or no room for one, so what came through is what the path gives.
+                self.believe(now, self.round_rate);
+            }
+            let carried = (self.round_acked, self.round_lost);
+            let policed = self.policing.end_round(now, carried, self.bandwidth, self.max_datagram);
+            if let Some(rate) = policed {
+                self.believe(now, rate);
+            }
         }
         self.inflated_rounds = if inflated { self.inflated_rounds + 1 } else { 0 };
         if self.inflated_rounds >= JUMP_ROUNDS && !searching {
