@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use super::policing::Policing;
-use super::{Acked, Controller, Lost};
+use super::losses::Losses;
+use super::{Acked, Controller, Lost, RateSample};
 use crate::core::one_way::{Apparent, OneWayDelay};
 use crate::core::rtt::{INITIAL_RTT, Rtt};
 use crate::core::units::{Instant, Rate};
@@ -41,6 +41,8 @@ const UP_GROWTH: f64 = 1.05;
 /// Rounds between two `Up` phases, and at most this long.
 const CRUISE_ROUNDS: u64 = 6;
 const CRUISE_TIME: Duration = Duration::from_secs(1);
+/// What is sent to find out more is lost at a policer: there it takes this long (BBRv3's two to three seconds, §5.3.3.8).
+const POLICED_CRUISE_TIME: Duration = Duration::from_secs(2);
 /// Age at which the minimal round-trip time is measured anew (draft §5.6.1), and for how long.
 const MIN_RTT_AGE: Duration = Duration::from_secs(10);
 const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
@@ -48,10 +50,12 @@ const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
 const CONFIRMS: u32 = 16;
 /// Least queueing time that may be in flight beyond the minimum: shorter, and jitter would starve the link.
 const MIN_HEADROOM: Duration = Duration::from_millis(8);
-/// A round that lost more than this overruns the path even if no queue was seen: a policer, or a tiny buffer.
-pub(super) const MASSIVE_LOSS: f64 = 0.15;
+/// Fewest full datagrams of a round whose losses tell something.
+const LOSS_SAMPLE: u64 = 20;
 /// Longest wait on the way back that is made up for, if the minimal round trip is not longer.
 const MAX_RETURN_WAIT: Duration = Duration::from_millis(100);
+/// Full datagrams of which the rate is not luck.
+const FEW: u64 = 8;
 /// Rounds of inflated round-trip time, in spite of less in flight, that make it the new minimum: a handover.
 const JUMP_ROUNDS: u32 = 6;
 
@@ -106,7 +110,38 @@ pub struct Bbr {
     extra_round: u64,
     epoch_start: Instant,
     epoch_acked: u64,
-    policing: Policing,
+    losses: Losses,
+    average: Average,
+}
+
+/// What gets through of several datagrams. A sample of a short path is of a few, and where some are lost, the largest
+/// of ten such samples tells of luck.
+#[derive(Debug, Default)]
+struct Average {
+    acked: u64,
+    lost: u64,
+    /// Two moments, and these at each: a few datagrams apart, and at most as many ago.
+    marks: [(Instant, u64, u64); 2],
+}
+
+impl Average {
+    /// Gives the rate since the earlier mark, if it is of more than the sample and some were lost.
+    fn rate(&mut self, now: Instant, sample: &RateSample, datagram: u64) -> Option<u64> {
+        let here = (now, self.acked, self.lost);
+        if sample.app_limited {
+            self.marks = [here; 2];
+            return None;
+        }
+        let sent_since = |mark: (Instant, u64, u64)| self.acked + self.lost - mark.1 - mark.2;
+        let [(since, acked, lost), later] = self.marks;
+        let tells = sent_since(self.marks[0]) >= FEW * datagram && self.lost > lost;
+        if sent_since(later) >= FEW * datagram {
+            self.marks = [later, here];
+        }
+        let time = now.since(since);
+        let rate = Rate::of(self.acked - acked, time).filter(|_| tells && time > sample.interval);
+        rate.map(Rate::bytes_per_second)
+    }
 }
 
 impl Bbr {
@@ -143,7 +178,8 @@ impl Bbr {
             extra_round: 0,
             epoch_start: Instant::ZERO,
             epoch_acked: 0,
-            policing: Policing::default(),
+            losses: Losses::default(),
+            average: Average::default(),
         }
     }
 
@@ -219,9 +255,11 @@ impl Bbr {
         beyond.min(Duration::from_micros(one_way.beyond(least).max(0) as u64))
     }
 
-    fn take_rate(&mut self, acked: &Acked) {
+    fn take_rate(&mut self, now: Instant, acked: &Acked) {
         let Some(sample) = acked.rate else { return };
+        let average = self.average.rate(now, &sample, self.max_datagram);
         let rate = sample.rate.bytes_per_second();
+        let rate = average.filter(|_| self.phase != Phase::Startup).map_or(rate, |average| rate.min(average));
         if !sample.app_limited {
             self.round_app_limited = false;
             self.round_rate = self.round_rate.max(rate);
@@ -255,19 +293,24 @@ impl Bbr {
             self.return_wait = self.round_min_return.min(self.min_rtt().max(MAX_RETURN_WAIT));
         }
         let sent = self.round_lost + self.round_acked;
-        let massive = sent > 20 * self.max_datagram && self.round_lost as f64 > MASSIVE_LOSS * sent as f64;
+        let massive = sent > LOSS_SAMPLE * self.max_datagram
+            && self.losses.is_massive(now, self.round_acked, self.round_lost);
         let honest = !self.round_app_limited && self.round_rate > 0;
         let searching = matches!(self.phase, Phase::Startup);
         if searching {
             self.end_startup_round(now, 2 * self.round_inflated > self.round_samples || massive);
         } else {
             if honest && (inflated || massive) && (self.round_rate as f64) < 0.9 * self.bandwidth as f64 {
-                // There was a queue, or no room for one, so what came through is what the path gives.
+                // There was a queue, so what came through is what the path gives; or no room for one, perhaps.
+                if inflated {
+                    self.losses.end_trial();
+                } else {
+                    self.losses.try_less(now, self.bandwidth, self.round_acked, self.round_lost);
+                }
                 self.believe(now, self.round_rate);
             }
             let carried = (self.round_acked, self.round_lost);
-            let policed = self.policing.end_round(now, carried, self.bandwidth, self.max_datagram);
-            if let Some(rate) = policed {
+            if let Some(rate) = self.losses.end_round(now, carried, self.bandwidth, self.max_datagram) {
                 self.believe(now, rate);
             }
         }
@@ -300,6 +343,15 @@ impl Bbr {
         }
     }
 
+    /// Whether it is time to look for more.
+    fn has_cruised(&self, now: Instant, rounds: u64) -> bool {
+        let time = now.since(self.phase_since);
+        if self.losses.is_policed(now) {
+            return time >= POLICED_CRUISE_TIME;
+        }
+        rounds >= CRUISE_ROUNDS || time >= CRUISE_TIME
+    }
+
     fn next_phase(&mut self, now: Instant, in_flight: u64, round_started: bool) {
         let target = self.bytes_in(self.cycle());
         let rounds = self.round - self.phase_round;
@@ -309,9 +361,7 @@ impl Bbr {
                 self.enter(now, Phase::Cruise)
             }
             Phase::Drain | Phase::Down => {}
-            Phase::Cruise if rounds >= CRUISE_ROUNDS || now.since(self.phase_since) >= CRUISE_TIME => {
-                self.enter(now, Phase::Up);
-            }
+            Phase::Cruise if self.has_cruised(now, rounds) => self.enter(now, Phase::Up),
             Phase::Cruise => {}
             Phase::Up if round_started && rounds >= 1 => {
                 let grown = self.bandwidth as f64 >= UP_GROWTH * self.full_bandwidth as f64;
@@ -344,7 +394,8 @@ impl Controller for Bbr {
             self.take_rtt(now, rtt, acked.one_way);
         }
         self.round_acked += acked.bytes;
-        self.take_rate(acked);
+        self.average.acked += acked.bytes;
+        self.take_rate(now, acked);
         self.take_aggregation(now, acked.bytes);
         let round_started = acked.delivered_when_sent >= self.round_ends;
         if round_started {
@@ -356,6 +407,7 @@ impl Controller for Bbr {
 
     fn on_loss(&mut self, _: Instant, lost: &Lost) {
         self.round_lost += lost.bytes;
+        self.average.lost += lost.bytes;
     }
 
     fn on_spurious_loss(&mut self, _: Instant) {

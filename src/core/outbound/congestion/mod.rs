@@ -1,8 +1,8 @@
 //! Congestion control of one link: events in, a window and a pacing rate out.
 
 mod bbr;
+mod losses;
 mod newreno;
-mod policing;
 mod unlimited;
 
 use std::time::Duration;
