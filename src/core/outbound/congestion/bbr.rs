@@ -41,8 +41,6 @@ const UP_GROWTH: f64 = 1.05;
 /// Rounds between two `Up` phases, and at most this long.
 const CRUISE_ROUNDS: u64 = 6;
 const CRUISE_TIME: Duration = Duration::from_secs(1);
-/// What is sent to find out more is lost at a policer: there it takes this long (BBRv3's two to three seconds, §5.3.3.8).
-const POLICED_CRUISE_TIME: Duration = Duration::from_secs(2);
 /// Age at which the minimal round-trip time is measured anew (draft §5.6.1), and for how long.
 const MIN_RTT_AGE: Duration = Duration::from_secs(10);
 const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
@@ -305,7 +303,7 @@ impl Bbr {
                 if inflated {
                     self.losses.end_trial();
                 } else {
-                    self.losses.try_less(now, self.bandwidth, self.round_acked, self.round_lost);
+                    self.losses.try_less(now, self.round_acked, self.round_lost);
                 }
                 self.believe(now, self.round_rate);
             }
@@ -345,11 +343,8 @@ impl Bbr {
 
     /// Whether it is time to look for more.
     fn has_cruised(&self, now: Instant, rounds: u64) -> bool {
-        let time = now.since(self.phase_since);
-        if self.losses.is_policed(now) {
-            return time >= POLICED_CRUISE_TIME;
-        }
-        rounds >= CRUISE_ROUNDS || time >= CRUISE_TIME
+        // A policer drops what is sent to find out more; short rounds would have it do so all the time.
+        rounds >= CRUISE_ROUNDS && !self.losses.is_policed(now) || now.since(self.phase_since) >= CRUISE_TIME
     }
 
     fn next_phase(&mut self, now: Instant, in_flight: u64, round_started: bool) {

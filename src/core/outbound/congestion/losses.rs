@@ -1,8 +1,8 @@
 //! What losses are due to: the rate that is sent at, or the path, which loses a part of whatever is sent.
 //!
 //! A policer, or a queue of next to nothing, drops what exceeds a rate; so losses end when no more is sent than what got
-//! through. A bad radio link goes on losing. Which of them it is, is tried: the lower rate is kept if the losses end;
-//! if they go on, the rate is taken back, and so much loss is no sign of anything for a while.
+//! through. A bad radio link goes on losing. Which of them it is, is tried: if the losses go on, so much loss is no sign
+//! of anything for a while, and the rate soon grows again.
 //!
 //! What gets through while more is sent than that shows where links are full. A policer lets bursts pass at the rate of
 //! its line, and that is what a model then believes; while less is sent than the model allows, all shows as an
@@ -30,8 +30,8 @@ const GOES_ON: f64 = 0.6;
 const ENDED: f64 = 0.25;
 /// After a trial in vain, losses are the path's own for so long.
 const REFUTED: Duration = Duration::from_secs(30);
-/// After one that ended them, there is a policer for so long.
-const POLICED: Duration = Duration::from_secs(20);
+/// After two that ended them at the same rate, there is a policer for so long.
+const POLICED: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -42,28 +42,22 @@ pub(super) struct Losses {
     lost: u64,
     /// What got through in the rounds before these, if much did not.
     before: Option<u64>,
-    trial: Option<Trial>,
+    /// The share that was lost before less was sent, as it is now to see whether that helps.
+    trial: Option<f64>,
     /// Rounds that do not count yet.
     settling: u32,
     /// Which share is lost whatever is sent, and until when that is believed.
     own: Option<(f64, Instant)>,
+    /// What got through when losses ended last.
+    found: Option<u64>,
     policed_until: Instant,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Trial {
-    /// What was believed before, bytes a second.
-    bandwidth: u64,
-    /// The share that was lost then.
-    share: f64,
 }
 
 impl Losses {
     /// Whether so much loss is a sign that too much was sent.
     pub fn is_massive(&self, now: Instant, acked: u64, lost: u64) -> bool {
         let own = self.own.filter(|&(_, until)| now < until).map_or(0.0, |(share, _)| share);
-        let known = self.trial.map_or(own, |trial| trial.share.max(own));
-        lost as f64 > (known + MASSIVE_LOSS) * (acked + lost) as f64
+        share(acked, lost) > own + MASSIVE_LOSS
     }
 
     /// Whether what exceeds a rate was dropped lately, and nothing of what did not.
@@ -71,11 +65,10 @@ impl Losses {
         now < self.policed_until
     }
 
-    /// Less is sent than `bandwidth`, because of so much loss.
-    pub fn try_less(&mut self, now: Instant, bandwidth: u64, acked: u64, lost: u64) {
-        let share = lost as f64 / (acked + lost).max(1) as f64;
+    /// Less is sent from now on, because of so much loss.
+    pub fn try_less(&mut self, now: Instant, acked: u64, lost: u64) {
         (self.since, self.rounds, self.acked, self.lost) = (now, 0, 0, 0);
-        (self.before, self.trial, self.settling) = (None, Some(Trial { bandwidth, share }), SETTLING);
+        (self.before, self.trial, self.settling) = (None, Some(share(acked, lost)), SETTLING);
     }
 
     /// A queue showed how much the path carries.
@@ -106,32 +99,43 @@ impl Losses {
         }
         (self.since, self.rounds, self.acked, self.lost) = (now, 0, 0, 0);
         let rate = Rate::of(acked, time).map_or(0, Rate::bytes_per_second);
-        if let Some(trial) = self.trial.take() {
-            let share = lost as f64 / (acked + lost).max(1) as f64;
-            return if enough { self.conclude(now, trial, share) } else { None };
+        if let Some(before) = self.trial.take() {
+            if enough {
+                self.conclude(now, before, share(acked, lost), rate);
+            }
+            return None;
         }
         let massive = enough && self.is_massive(now, acked, lost);
         let before = std::mem::replace(&mut self.before, massive.then_some(rate));
-        let same = before.is_some_and(|before| rate.abs_diff(before) <= before / SAME);
-        if !massive || !same || (rate as f64) > WORTH * bandwidth as f64 {
+        if !massive || !is_same(before, rate) || (rate as f64) > WORTH * bandwidth as f64 {
             return None;
         }
-        self.try_less(now, bandwidth, acked, lost);
+        self.try_less(now, acked, lost);
         Some(rate)
     }
 
-    /// While less was sent, this share was lost.
-    fn conclude(&mut self, now: Instant, trial: Trial, share: f64) -> Option<u64> {
-        if share > GOES_ON * trial.share {
+    /// Before less was sent, that share was lost, and then this, while so much got through.
+    fn conclude(&mut self, now: Instant, before: f64, share: f64, rate: u64) {
+        if share > GOES_ON * before {
             self.own = Some((share, now + REFUTED));
-            self.policed_until = now;
-            return Some(trial.bandwidth);
+            (self.found, self.policed_until) = (None, now);
+        } else if share < ENDED * before {
+            let found = self.found.replace(rate);
+            if is_same(found, rate) {
+                self.policed_until = now + POLICED;
+            }
         }
-        if share < ENDED * trial.share {
-            self.policed_until = now + POLICED;
-        }
-        None
     }
+}
+
+/// Which part of all is lost.
+fn share(acked: u64, lost: u64) -> f64 {
+    lost as f64 / (acked + lost).max(1) as f64
+}
+
+/// Whether what was found before is the same as now: radio falls to this rate and to that one.
+fn is_same(before: Option<u64>, rate: u64) -> bool {
+    before.is_some_and(|before| rate.abs_diff(before) <= before / SAME)
 }
 
 #[cfg(test)]
@@ -160,42 +164,38 @@ mod tests {
     #[test]
     fn losses_that_go_on_are_the_path_s_own() {
         let mut losses = Losses::default();
-        assert_eq!(run(&mut losses, 0, 14, 50, 20), [(8, 1_000_000), (14, 10_000_000)]);
+        assert_eq!(run(&mut losses, 0, 14, 50, 20), [(8, 1_000_000)]);
         let at = |round: u32| Instant::ZERO + Duration::from_millis(50) * round;
         assert!(!losses.is_massive(at(15), 60, 40));
         assert!(losses.is_massive(at(15), 50, 50), "more than its own");
         assert!(!losses.is_policed(at(15)));
         assert_eq!(run(&mut losses, 14, 600, 50, 20), []);
         assert!(losses.is_massive(at(614), 80, 20));
-        assert_eq!(
-            run(&mut losses, 614, 14, 50, 20),
-            [(618, 1_000_000), (624, 10_000_000)],
-            "once in a while"
-        );
+        assert_eq!(run(&mut losses, 614, 14, 50, 20), [(618, 1_000_000)], "once in a while");
     }
 
     #[test]
-    fn what_ended_the_losses_is_a_policer_and_what_lessened_them_may_be() {
-        for (lost, policed) in [(0, true), (3, true), (10, false)] {
-            let mut losses = Losses::default();
-            assert_eq!(run(&mut losses, 0, 8, 50, 20).len(), 1);
-            assert_eq!(run(&mut losses, 8, 6, 50, lost), []);
-            let at = |round: u32| Instant::ZERO + Duration::from_millis(50) * round;
-            assert_eq!(losses.is_policed(at(14)), policed, "{lost}");
-            assert!(!losses.is_policed(at(414)));
-            assert!(losses.is_massive(at(14), 80, 20), "nothing is its own");
+    fn a_rate_that_ends_losses_twice_is_a_policer_s() {
+        for (lost, second, policed) in [(0, 50, true), (3, 50, true), (10, 50, false), (0, 80, false)] {
+            let (mut losses, at) =
+                (Losses::default(), |round: u32| Instant::ZERO + Duration::from_millis(50) * round);
+            for (from, acked) in [(0, 50), (100, second)] {
+                losses.try_less(at(from), 70, 30);
+                assert_eq!(run(&mut losses, from, 6, acked, lost), []);
+            }
+            assert_eq!(losses.is_policed(at(110)), policed, "{lost} {second}");
+            assert!(!losses.is_policed(at(400)));
+            assert!(losses.is_massive(at(110), 80, 20), "nothing is its own");
         }
     }
 
     #[test]
-    fn a_rate_that_is_too_high_already_may_be_tried_from_outside() {
+    fn a_queue_tells_more_than_a_trial() {
         let mut losses = Losses::default();
-        losses.try_less(Instant::ZERO, 3_000_000, 70, 30);
-        assert_eq!(run(&mut losses, 0, 6, 50, 20), [(6, 3_000_000)]);
-        let mut losses = Losses::default();
-        losses.try_less(Instant::ZERO, 3_000_000, 70, 30);
+        losses.try_less(Instant::ZERO, 70, 30);
         losses.end_trial();
-        assert_eq!(run(&mut losses, 0, 6, 50, 20), [], "a queue has told more");
+        assert_eq!(run(&mut losses, 0, 6, 50, 30), []);
+        assert!(losses.is_massive(Instant::ZERO + LONGEST, 50, 30));
     }
 
     #[test]
