@@ -48,6 +48,9 @@ const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
 const CONFIRMS: u32 = 16;
 /// Least queueing time that may be in flight beyond the minimum: shorter, and jitter would starve the link.
 const MIN_HEADROOM: Duration = Duration::from_millis(8);
+/// Most bytes that may be in flight beyond the path's own delay, or half of that. At gigabits over short paths they wait in
+/// the receiver's socket, which loses what is too much for its buffer; and more than the pool holds could not be sent again.
+const MOST_AHEAD: u64 = 3 << 20;
 /// Fewest full datagrams of a round whose losses tell something.
 const LOSS_SAMPLE: u64 = 20;
 /// Longest wait on the way back that is made up for, if the minimal round trip is not longer.
@@ -421,7 +424,10 @@ impl Controller for Bbr {
             Phase::Startup if self.careful => ((target as f64 * CAREFUL_GAIN) as u64 + extra).max(initial),
             Phase::Startup => (2 * target + extra).max(initial),
             Phase::ProbeRtt { .. } => self.bytes_in(self.min_rtt()) / 2,
-            _ => self.bytes_in(self.cycle() + self.headroom()) + extra + 2 * self.max_datagram,
+            _ => {
+                let ahead = self.bytes_in(self.headroom()) + extra;
+                target + ahead.min(MOST_AHEAD.max(target / 2)) + 2 * self.max_datagram
+            }
         };
         Some(window.max(least))
     }
@@ -462,5 +468,22 @@ impl Controller for Bbr {
 
     fn name(&self) -> &'static str {
         "bbr"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_gigabits_no_more_is_in_flight_than_a_socket_holds() {
+        let window = |bandwidth, ms| {
+            let (phase, min_rtt) = (Phase::Cruise, Some(Duration::from_millis(ms)));
+            let extra_acked = [bandwidth / 100, 0];
+            Bbr { bandwidth, phase, min_rtt, extra_acked, ..Bbr::new(1_500) }.window()
+        };
+        assert_eq!(window(12_500_000, 8), Some(100_000 + 100_000 + 125_000 + 3_000), "100 Mbit/s");
+        assert_eq!(window(1_250_000_000, 1), Some(1_250_000 + MOST_AHEAD + 3_000));
+        assert_eq!(window(1_250_000_000, 100), Some(125_000_000 + 43_750_000 + 3_000), "long");
     }
 }
