@@ -187,6 +187,9 @@ impl Iperf {
     }
 }
 
+/// An interval that is shorter is none.
+const NO_TIME: f64 = 0.01;
+
 /// Whether a TCP socket listens on the port.
 fn listens(namespace: &Namespace, port: u16) -> Result<bool> {
     let tables = namespace.enter(|| -> std::io::Result<String> {
@@ -213,12 +216,13 @@ fn read_json(text: &[u8]) -> Result<Value> {
 }
 
 fn report(sender: &Value, receiver: &Value, omit: u32) -> Result<IperfReport> {
-    let intervals: Vec<Interval> = receiver["intervals"]
+    let mut intervals: Vec<Interval> = receiver["intervals"]
         .as_array()
         .context("the receiver's output has no intervals")?
         .iter()
         .filter_map(|interval| read_interval(&interval["sum"], f64::from(omit)))
         .collect();
+    take_back_the_last_omitted(&mut intervals);
     let counted = || intervals.iter().filter(|interval| !interval.omitted);
     let seconds: f64 = counted().map(|interval| interval.end - interval.start).sum();
     let bytes: u64 = counted().map(|interval| interval.bytes).sum();
@@ -232,6 +236,18 @@ fn report(sender: &Value, receiver: &Value, omit: u32) -> Result<IperfReport> {
     })
 }
 
+/// If an interval ends in the moment in which iperf3 begins to count, iperf3 says that it counts, with all its bytes and next
+/// to no time.
+fn take_back_the_last_omitted(intervals: &mut [Interval]) {
+    let Some(first) = intervals.iter().position(|interval| !interval.omitted) else { return };
+    let (before, rest) = intervals.split_at_mut(first);
+    if let (Some(last), Some(first)) = (before.last(), rest.first_mut())
+        && first.end - first.start < NO_TIME
+    {
+        (first.start, first.end, first.omitted) = (last.end, 2.0 * last.end - last.start, true);
+    }
+}
+
 fn read_interval(sum: &Value, omit: f64) -> Option<Interval> {
     let omitted = sum["omitted"].as_bool()?;
     // iperf3 counts its seconds anew after the time it omits.
@@ -242,4 +258,32 @@ fn read_interval(sum: &Value, omit: f64) -> Option<Interval> {
         bytes: sum["bytes"].as_u64()?,
         omitted,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What iperf3 3.12 says if the third interval ends as it begins to count, and if not.
+    #[test]
+    fn what_arrived_before_the_count_does_not_count() {
+        let interval = |(omitted, start, end): (bool, f64, f64)| json!({ "sum": { "omitted": omitted, "start": start, "end": end, "bytes": 1_000 } });
+        let given = |third| {
+            let steps = [(true, 0.0, 0.1), (true, 0.1, 0.2), third, (false, 0.1, 0.2), (false, 0.2, 0.3)];
+            report(&json!({}), &json!({ "intervals": steps.map(interval) }), 1).unwrap()
+        };
+        for (third, counted) in [((false, 0.0999, 0.1), 2), ((false, 0.0, 0.1), 3), ((true, 0.2, 0.3), 2)] {
+            let report = given(third);
+            assert!((report.goodput_bps - 80_000.0).abs() < 1.0, "{report:?}");
+            assert_eq!(report.intervals.iter().filter(|interval| !interval.omitted).count(), counted);
+            assert_eq!(report.intervals.iter().map(|interval| interval.bytes).sum::<u64>(), 5_000);
+        }
+        let taken_back = given((false, 0.0999, 0.1)).intervals[2];
+        assert!(
+            (taken_back.start - 0.2).abs() < 1e-9 && (taken_back.end - 0.3).abs() < 1e-9,
+            "{taken_back:?}"
+        );
+    }
 }

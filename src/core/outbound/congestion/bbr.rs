@@ -3,7 +3,7 @@
 //! The standing queue belongs in our own FQ-CoDel, where it is controlled, and not in a modem. So what is in
 //! flight is capped at `bw · (min_rtt + D) + extra_acked`, and the model follows a path whose rate falls within
 //! two round trips: a round that delivered less while the round-trip time was inflated *is* the new rate.
-//! Random loss is no signal; loss is one only where it is massive.
+//! Random loss is no signal; loss is one only where it is massive, and ends when less is sent.
 
 use std::time::Duration;
 
@@ -474,6 +474,26 @@ impl Controller for Bbr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rate_of_a_few_datagrams_counts_only_where_none_are_lost() {
+        let sample = |app_limited| RateSample {
+            rate: Rate::from_bytes_per_second(1_000_000),
+            interval: Duration::from_millis(10),
+            app_limited,
+        };
+        // Four of 1,000 bytes each 10 ms, of which so many are lost.
+        let averages = |lost: u64, app_limited| {
+            let mut average = Average::default();
+            (1..=8).fold(None, |_, n: u32| {
+                (average.acked, average.lost) = (average.acked + 4_000 - lost, average.lost + lost);
+                average.rate(Instant::ZERO + Duration::from_millis(10) * n, &sample(app_limited), 1_000)
+            })
+        };
+        assert_eq!(averages(0, false), None);
+        assert_eq!(averages(1_000, false), Some(300_000));
+        assert_eq!(averages(1_000, true), None);
+    }
 
     #[test]
     fn at_gigabits_no_more_is_in_flight_than_a_socket_holds() {
