@@ -19,6 +19,9 @@ use crate::process::{self, Started};
 /// over a link that may be slow or lossy.
 const SLACK: Duration = Duration::from_secs(20);
 
+/// An interval of fewer seconds has none of its own.
+const NO_TIME: f64 = 0.01;
+
 /// One run of iperf3, from the client to the server unless [`reverse`](Self::reverse).
 #[derive(Clone, Debug)]
 pub struct Iperf {
@@ -187,9 +190,6 @@ impl Iperf {
     }
 }
 
-/// An interval that is shorter is none.
-const NO_TIME: f64 = 0.01;
-
 /// Whether a TCP socket listens on the port.
 fn listens(namespace: &Namespace, port: u16) -> Result<bool> {
     let tables = namespace.enter(|| -> std::io::Result<String> {
@@ -239,12 +239,14 @@ fn report(sender: &Value, receiver: &Value, omit: u32) -> Result<IperfReport> {
 /// If an interval ends in the moment in which iperf3 begins to count, iperf3 says that it counts, with all its bytes and next
 /// to no time.
 fn take_back_the_last_omitted(intervals: &mut [Interval]) {
-    let Some(first) = intervals.iter().position(|interval| !interval.omitted) else { return };
-    let (before, rest) = intervals.split_at_mut(first);
-    if let (Some(last), Some(first)) = (before.last(), rest.first_mut())
-        && first.end - first.start < NO_TIME
-    {
-        (first.start, first.end, first.omitted) = (last.end, 2.0 * last.end - last.start, true);
+    let Some(first) = intervals.iter().position(|interval| !interval.omitted).filter(|&first| first > 0)
+    else {
+        return;
+    };
+    let last = intervals[first - 1];
+    let next = &mut intervals[first];
+    if next.end - next.start < NO_TIME {
+        *next = Interval { start: last.end, end: 2.0 * last.end - last.start, omitted: true, ..*next };
     }
 }
 

@@ -136,6 +136,11 @@ impl LinkId {
 /// Most links between two portals: the wire gives a link 4 bits and the in-flight mask 16.
 pub const MAX_LINKS: usize = 16;
 
+/// Which part of what was sent is lost, if so much arrived and so much did not; 0 of nothing.
+pub fn loss_share(acked: u64, lost: u64) -> f64 {
+    lost as f64 / (acked + lost).max(1) as f64
+}
+
 /// The full number whose low 32 bits are `low` and that lies nearest to `expected` (RFC 9000 A.3).
 pub fn expand32(expected: u64, low: u32) -> u64 {
     const WRAP: u64 = 1 << 32;

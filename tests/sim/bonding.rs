@@ -208,7 +208,7 @@ fn a_policer_is_found_by_a_load_that_does_not_fill_the_links() {
 /// What is lost at any rate is no reason to send less.
 #[test]
 fn a_link_that_loses_a_sixth_of_everything_is_filled() {
-    let given: [f64; 5] = several_runs(46, |seed| {
+    let given = several_runs::<5>(46, |seed| {
         let lossy = Conditions::new(50.0, 13.0).loss(Loss::Random(0.16));
         let world = play(Setup::new(seed, [lossy]), &[Start, Offer(Local, BULK), Run(s(5)), Mark, Run(s(5))]);
         world.measure(Goodput(Local))
@@ -219,7 +219,7 @@ fn a_link_that_loses_a_sixth_of_everything_is_filled() {
 /// A window of theirs is a few packets, and what gets through of so few is luck.
 #[test]
 fn policers_of_slow_links_lose_little() {
-    let given: [f64; 5] = several_runs(47, |seed| {
+    let given = several_runs::<5>(47, |seed| {
         let paths = [(2.8, 6.0, 19_000), (4.7, 25.0, 15_000)];
         let paths = paths.map(|(rate, ms, burst)| Conditions::new(50.0, ms).policed(rate, burst));
         let world = play(Setup::new(seed, paths), &[Start, Offer(Local, CUBIC), Run(s(6)), Mark, Run(s(20))]);

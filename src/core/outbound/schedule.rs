@@ -150,10 +150,7 @@ impl Outbound {
 
     /// Whether the link takes packets of the present backlog.
     pub(super) fn is_striped(&self, id: LinkId) -> bool {
-        let extra = self.extra_delay(id, half_rtt);
-        extra.is_some_and(|extra| {
-            extra <= AS_GOOD || extra <= MAX_REORDER_DELAY && self.striped & 1 << id.0 != 0
-        })
+        self.is_as_good(id, half_rtt) || self.striped & 1 << id.0 != 0 && self.carries_backlog(id)
     }
 
     /// Whether links before this one that are as good can send within a [`MOMENT`], and bring then all that waits.
@@ -161,7 +158,7 @@ impl Outbound {
         let before = |(other, link): &(LinkId, &Link)| {
             *other < id
                 && !self.is_narrow(*other)
-                && self.extra_delay(*other, half_rtt).is_some_and(|extra| extra <= AS_GOOD)
+                && self.is_as_good(*other, half_rtt)
                 && link.sender.credit(now + MOMENT) > 0
         };
         let rates = self.each().filter(before).filter_map(|(_, link)| link.sender.rate());
@@ -449,8 +446,7 @@ impl Outbound {
     /// Whether the link takes repairs and sparse conversations: it is as good as the best.
     fn carries_urgent(&self, now: Instant, id: LinkId) -> bool {
         // What is urgent is not held back by the pacer, but what left before is still on its way there.
-        self.extra_delay(id, |link| link.sender.paced_for(now) + half_rtt(link))
-            .is_some_and(|extra| extra <= AS_GOOD)
+        self.is_as_good(id, |link| link.sender.paced_for(now) + half_rtt(link))
     }
 
     /// Whether the link takes backlogged conversations: it is in the stripe set.
@@ -489,6 +485,11 @@ impl Outbound {
         let best = wide.or_else(|| active().map(|(_, link)| delay(link)).min())?;
         let link = self.link(id).filter(|_| self.active & 1 << id.0 != 0)?;
         Some(delay(link).saturating_sub(best))
+    }
+
+    /// Whether the link is as good as the best, by a delay.
+    fn is_as_good(&self, id: LinkId, delay: impl Fn(&Link) -> Duration) -> bool {
+        self.extra_delay(id, delay).is_some_and(|extra| extra <= AS_GOOD)
     }
 
     /// The link does not carry full packets, or is not known to yet.

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::core::units::Instant;
+use crate::core::units::{Instant, loss_share};
 
 /// Outcomes after which a suspicion can arise: of fewer a lossy radio link says now this, now that. Four times as many
 /// after each that was wrong, and twice as many that confirm it: losses of another kind cost runs less and less.
@@ -135,7 +135,7 @@ impl Segmentation {
     /// runs must not be used: then they are not, from now on.
     pub fn judge(&mut self, now: Instant) -> Option<(f64, f64)> {
         let count = self.acked + self.lost;
-        let share = self.lost as f64 / count.max(1) as f64;
+        let share = loss_share(self.acked, self.lost);
         match self.state {
             State::On if count >= FEW && share >= HEAVY || count >= self.window() => {
                 let again = self.rounds == 0 || share >= self.suspicion * AS_MUCH;

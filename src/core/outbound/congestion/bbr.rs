@@ -128,18 +128,19 @@ struct Average {
 impl Average {
     /// Gives the rate since the earlier mark, if it is of more than the sample and some were lost.
     fn rate(&mut self, now: Instant, sample: &RateSample, datagram: u64) -> Option<u64> {
+        let [earlier, later] = self.marks;
         let here = (now, self.acked, self.lost);
         if sample.app_limited {
             self.marks = [here; 2];
             return None;
         }
-        let sent_since = |mark: (Instant, u64, u64)| self.acked + self.lost - mark.1 - mark.2;
-        let [(since, acked, lost), later] = self.marks;
-        let tells = sent_since(self.marks[0]) >= FEW * datagram && self.lost > lost;
-        if sent_since(later) >= FEW * datagram {
+        let is_far =
+            |(_, acked, lost): (Instant, u64, u64)| self.acked + self.lost - acked - lost >= FEW * datagram;
+        let (since, acked, lost) = earlier;
+        let (tells, time) = (is_far(earlier) && self.lost > lost, now.since(since));
+        if is_far(later) {
             self.marks = [later, here];
         }
-        let time = now.since(since);
         let rate = Rate::of(self.acked - acked, time).filter(|_| tells && time > sample.interval);
         rate.map(Rate::bytes_per_second)
     }
@@ -310,8 +311,9 @@ impl Bbr {
                 }
                 self.believe(now, self.round_rate);
             }
-            let carried = (self.round_acked, self.round_lost);
-            if let Some(rate) = self.losses.end_round(now, carried, self.bandwidth, self.max_datagram) {
+            let (acked, lost) = (self.round_acked, self.round_lost);
+            let policed = self.losses.end_round(now, acked, lost, self.bandwidth, self.max_datagram);
+            if let Some(rate) = policed {
                 self.believe(now, rate);
             }
         }

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::core::units::{Instant, Rate};
+use crate::core::units::{Instant, Rate, loss_share};
 
 /// A round that lost more than this, beyond what the path loses anyway, overruns it even if no queue was seen.
 const MASSIVE_LOSS: f64 = 0.15;
@@ -57,7 +57,7 @@ impl Losses {
     /// Whether so much loss is a sign that too much was sent.
     pub fn is_massive(&self, now: Instant, acked: u64, lost: u64) -> bool {
         let own = self.own.filter(|&(_, until)| now < until).map_or(0.0, |(share, _)| share);
-        share(acked, lost) > own + MASSIVE_LOSS
+        loss_share(acked, lost) > own + MASSIVE_LOSS
     }
 
     /// Whether what exceeds a rate was dropped lately, and nothing of what did not.
@@ -67,8 +67,12 @@ impl Losses {
 
     /// Less is sent from now on, because of so much loss.
     pub fn try_less(&mut self, now: Instant, acked: u64, lost: u64) {
+        self.look_anew(now);
+        (self.before, self.trial, self.settling) = (None, Some(loss_share(acked, lost)), SETTLING);
+    }
+
+    fn look_anew(&mut self, now: Instant) {
         (self.since, self.rounds, self.acked, self.lost) = (now, 0, 0, 0);
-        (self.before, self.trial, self.settling) = (None, Some(share(acked, lost)), SETTLING);
     }
 
     /// A queue showed how much the path carries.
@@ -81,7 +85,8 @@ impl Losses {
     pub fn end_round(
         &mut self,
         now: Instant,
-        (acked, lost): (u64, u64),
+        acked: u64,
+        lost: u64,
         bandwidth: u64,
         datagram: u64,
     ) -> Option<u64> {
@@ -97,11 +102,11 @@ impl Losses {
         if !enough && time < LONGEST {
             return None;
         }
-        (self.since, self.rounds, self.acked, self.lost) = (now, 0, 0, 0);
+        self.look_anew(now);
         let rate = Rate::of(acked, time).map_or(0, Rate::bytes_per_second);
         if let Some(before) = self.trial.take() {
             if enough {
-                self.conclude(now, before, share(acked, lost), rate);
+                self.conclude(now, before, loss_share(acked, lost), rate);
             }
             return None;
         }
@@ -128,11 +133,6 @@ impl Losses {
     }
 }
 
-/// Which part of all is lost.
-fn share(acked: u64, lost: u64) -> f64 {
-    lost as f64 / (acked + lost).max(1) as f64
-}
-
 /// Whether what was found before is the same as now: radio falls to this rate and to that one.
 fn is_same(before: Option<u64>, rate: u64) -> bool {
     before.is_some_and(|before| rate.abs_diff(before) <= before / SAME)
@@ -148,7 +148,7 @@ mod tests {
     fn run(losses: &mut Losses, from: u32, rounds: u32, acked: u64, lost: u64) -> Vec<(u32, u64)> {
         let round = |n: u32| {
             let now = Instant::ZERO + Duration::from_millis(50) * n;
-            Some((n, losses.end_round(now, (acked * 1_000, lost * 1_000), 10_000_000, DATAGRAM)?))
+            Some((n, losses.end_round(now, acked * 1_000, lost * 1_000, 10_000_000, DATAGRAM)?))
         };
         (from + 1..=from + rounds).filter_map(round).collect()
     }

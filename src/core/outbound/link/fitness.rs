@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::core::outbound::sender::Totals;
-use crate::core::units::Instant;
+use crate::core::units::{Instant, loss_share};
 
 /// A link that loses more is of no use: controllers lose sight of its rate, and its repairs' copies take what is left …
 pub const MOST_LOSS: f64 = 0.25;
@@ -97,7 +97,7 @@ impl Fitness {
         let no_loss = |totals: &Totals| totals.spurious + totals.excused;
         let lost = (totals.lost - self.base.lost).saturating_sub(no_loss(&totals) - no_loss(&self.base));
         let on_trial = matches!(self.verdict, Verdict::OnTrial(_));
-        let share = lost as f64 / (acked + lost).max(1) as f64;
+        let share = loss_share(acked, lost);
         // What is lost of more than the probes may be an overflow.
         let few = totals.sent_bytes - self.base.sent_bytes <= TRIAL_BYTES;
         let over = on_trial && now.since(self.since) >= TRIAL_TIME;
