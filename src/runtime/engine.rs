@@ -2,14 +2,14 @@
 //!
 //! A thread that has an event (packets of the interface, datagrams of a socket, a timer) runs it to
 //! completion: it hands it to the portal, then sends for every link that became ready. Threads: one reads the
-//! interface, one each socket, one waits for the timer. There are no hand-offs between them but where there are more
-//! than two processors, see `spread`.
+//! interface, one or several the sockets (see `readers`), one waits for the timer. There are no hand-offs between them
+//! but where there are more than two processors, see `spread`.
 
+mod readers;
 mod spread;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -23,16 +23,12 @@ use self::spread::Branches;
 use super::alarm::Alarm;
 use super::clock::{SystemEntropy, now};
 use super::doze::Doze;
-use super::mmsg;
 use super::socket::{Cargo, Flow, FlowSocket, ignore_interrupt};
-use super::tcp::{Records, TcpFlow};
 use super::tun::Tun;
-use super::udp::UdpSocket;
 use super::wake::Wake;
-use crate::core::discard::Discard;
 use crate::core::outbound::SocketId;
 use crate::core::packet::Packet;
-use crate::core::portal::{Arrival, BATCH, Effects, Interface, Portal};
+use crate::core::portal::{BATCH, Interface, Portal};
 use crate::core::units::{LinkId, MAX_LINKS};
 
 /// A reader that waits for room in the queue looks again after this, should a wake-up be missed.
@@ -57,13 +53,18 @@ pub(super) enum Notice {
     News,
 }
 
+/// The sockets that the portal knows.
+type Sockets = HashMap<SocketId, Arc<FlowSocket>>;
+
 /// Everything the threads share.
 pub(super) struct Engine {
     pub(super) portal: Portal,
     pub(super) tun: Tun,
     lanes: [Lane; MAX_LINKS],
-    sockets: ArcSwap<HashMap<SocketId, Arc<FlowSocket>>>,
+    sockets: ArcSwap<Sockets>,
     next_socket: AtomicU32,
+    /// Wakes the thread that reads all UDP sockets, where there is one.
+    wake: Arc<Wake>,
     /// The work is spread over more threads than would have to be.
     spreads: bool,
     branches: Mutex<Branches>,
@@ -73,7 +74,7 @@ pub(super) struct Engine {
     /// The thread that reads the interface waits for room in the queue.
     starved: AtomicBool,
     reader: Mutex<Option<Thread>>,
-    /// Threads that read sockets.
+    /// Threads that read one socket each.
     readers: Mutex<Vec<JoinHandle<()>>>,
     notices: tokio::sync::mpsc::UnboundedSender<Notice>,
     news_told: AtomicBool,
@@ -102,6 +103,7 @@ impl Engine {
             lanes: Default::default(),
             sockets: ArcSwap::default(),
             next_socket: AtomicU32::new(0),
+            wake: Arc::new(Wake::new()?),
             spreads: processors > spread::FEW,
             branches: Mutex::default(),
             alarm: Alarm::new()?,
@@ -121,13 +123,18 @@ impl Engine {
             let engine = Arc::clone(self);
             std::thread::Builder::new().name(name.into()).spawn(move || run(&engine))
         };
-        Ok(vec![spawn("tun", Self::read_interface)?, spawn("timer", Self::watch_time)?])
+        let mut threads = vec![spawn("tun", Self::read_interface)?, spawn("timer", Self::watch_time)?];
+        if !self.spreads {
+            threads.push(spawn("sockets", Self::read_sockets)?);
+        }
+        Ok(threads)
     }
 
-    /// Lets all threads end, and waits for those that read sockets. Not to be called by one of them.
+    /// Lets all threads end, and waits for those that read one socket. Not to be called by one of them.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.stop.wake();
+        self.wake.wake();
         for socket in self.sockets.load().values() {
             socket.close();
         }
@@ -141,53 +148,31 @@ impl Engine {
 
     // Sockets.
 
-    /// Adds a socket and starts the thread that reads it.
+    /// Adds a socket, which is read from now on.
     pub(super) fn add_socket(self: &Arc<Self>, flow: Flow) -> io::Result<SocketId> {
         let id = SocketId(self.next_socket.fetch_add(1, Ordering::Relaxed));
-        let socket = Arc::new(FlowSocket::new(flow)?);
+        let alone = self.spreads || matches!(flow, Flow::Tcp(_));
+        let wake = if alone { Arc::new(Wake::new()?) } else { Arc::clone(&self.wake) };
+        let socket = Arc::new(FlowSocket::new(flow, wake));
         self.sockets.rcu(|sockets| {
-            let mut sockets = HashMap::clone(sockets);
+            let mut sockets = Sockets::clone(sockets);
             sockets.insert(id, Arc::clone(&socket));
             sockets
         });
-        let failed = move |engine: &Self, error: io::Error| {
-            engine.notice(Notice::SocketFailed(id, error.to_string()));
-        };
-        if let Err(error) = self.spawn_reader(id, socket, failed) {
+        if !alone {
+            self.wake.wake();
+        } else if let Err(error) = self.spawn_reader(id, socket) {
             self.remove_socket(id);
             return Err(error);
         }
         Ok(id)
     }
 
-    /// Starts the thread that reads `socket`, which the portal knows as `id`.
-    fn spawn_reader(
-        self: &Arc<Self>,
-        id: SocketId,
-        socket: Arc<FlowSocket>,
-        failed: impl FnOnce(&Self, io::Error) + Send + 'static,
-    ) -> io::Result<()> {
-        let engine = Arc::clone(self);
-        let thread = std::thread::Builder::new().name(format!("socket{}", id.0)).spawn(move || {
-            let ended = match &socket.flow {
-                Flow::Udp(udp) => engine.read_udp(id, &socket, udp),
-                Flow::Tcp(tcp) => engine.read_tcp(id, &socket, tcp),
-            };
-            if let (Err(error), false) = (ended, socket.is_closing()) {
-                failed(&engine, error);
-            }
-        })?;
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.retain(|reader| !reader.is_finished());
-        readers.push(thread);
-        Ok(())
-    }
-
-    /// Closes a socket; its thread ends.
+    /// Closes a socket, which is read no more.
     pub(super) fn remove_socket(&self, id: SocketId) {
         let removed = self.socket(id);
         self.sockets.rcu(|sockets| {
-            let mut sockets = HashMap::clone(sockets);
+            let mut sockets = Sockets::clone(sockets);
             sockets.remove(&id);
             sockets
         });
@@ -399,92 +384,6 @@ impl Engine {
         }
     }
 
-    // The network.
-
-    fn read_udp(&self, id: SocketId, socket: &FlowSocket, udp: &UdpSocket) -> io::Result<()> {
-        let mut receiver = mmsg::Receiver::new(self.tun.buffer_size() + 128, udp.has_gro());
-        let mut doze = Doze::default();
-        while !socket.is_closing() {
-            self.help(socket);
-            let count = match receiver.receive(udp.as_fd()) {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    doze.wait(|| self.wait_socket(socket))?;
-                    continue;
-                }
-                // An ICMP error of something sent before; the links find out by themselves.
-                Err(error) if is_passing(&error) => continue,
-                Err(error) => return Err(error),
-            };
-            doze.on_found();
-            socket.busy(|| {
-                let mut received = receiver.received(count).peekable();
-                while let Some(source) = received.peek().map(|first| first.source) {
-                    let same = std::iter::from_fn(|| received.next_if(|next| next.source == source));
-                    let whole = same.take(BATCH).filter_map(|received| {
-                        if received.datagram.is_none() {
-                            let arrival = Arrival { socket: id, source, discards: &socket.discards };
-                            self.portal.discard(&arrival, Discard::Oversized);
-                        }
-                        received.datagram
-                    });
-                    self.receive(id, socket, source, whole);
-                }
-            });
-        }
-        Ok(())
-    }
-
-    fn read_tcp(&self, id: SocketId, socket: &FlowSocket, tcp: &TcpFlow) -> io::Result<()> {
-        let mut records = Records::default();
-        while !socket.is_closing() {
-            self.help(socket);
-            match tcp.read(&mut records) {
-                Ok(0) => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the other portal closed the connection",
-                    ));
-                }
-                Ok(_) => {
-                    socket.busy(|| self.receive(id, socket, tcp.peer(), records.take()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_socket(socket)?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn receive<'a>(
-        &self,
-        id: SocketId,
-        socket: &FlowSocket,
-        source: SocketAddr,
-        datagrams: impl Iterator<Item = &'a mut [u8]>,
-    ) {
-        let arrival = Arrival { socket: id, source, discards: &socket.discards };
-        let outlet = &mut self.tun.outlet();
-        let effects = self.portal.receive(now(), &mut SystemEntropy, &arrival, datagrams, outlet);
-        let Effects { answers, ready } = effects;
-        for answer in answers {
-            socket.answer(&answer, source);
-        }
-        self.settle(ready);
-    }
-
-    /// Waits until the socket can be read, or there is something to send.
-    fn wait_socket(&self, socket: &FlowSocket) -> io::Result<()> {
-        let unblocked = socket.wait()?;
-        if unblocked != 0 {
-            self.settle(unblocked);
-        }
-        Ok(())
-    }
-
     /// Waits until `fd` can be read, or everything stops.
     fn wait_readable(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let mut fds = [PollFd::new(fd, PollFlags::POLLIN), PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
@@ -495,18 +394,4 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Errors that a UDP socket reports of what it sent before.
-fn is_passing(error: &io::Error) -> bool {
-    const PASSING: [i32; 7] = [
-        libc::EINTR,
-        libc::ECONNREFUSED,
-        libc::EHOSTUNREACH,
-        libc::ENETUNREACH,
-        libc::EMSGSIZE,
-        libc::EPROTO,
-        libc::ENETDOWN,
-    ];
-    error.raw_os_error().is_some_and(|number| PASSING.contains(&number))
 }

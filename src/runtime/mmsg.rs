@@ -21,6 +21,7 @@ const WHOLE_BATCH: usize = 16;
 /// Buffers and headers of one receiving thread.
 pub(super) struct Receiver {
     buffer: Box<[u8]>,
+    /// Room for each message of the last call.
     slot: usize,
     longest: usize,
     addresses: Box<[libc::sockaddr_storage; BATCH]>,
@@ -45,19 +46,20 @@ pub(super) struct Received<'a> {
 }
 
 impl Receiver {
-    /// For datagrams of at most `longest` bytes, of a socket with GRO or without.
-    pub(super) fn new(longest: usize, gro: bool) -> Self {
-        let (slot, slots) = if gro { (WHOLE.max(longest), WHOLE_BATCH) } else { (longest, BATCH) };
+    /// For datagrams of at most `longest` bytes.
+    pub(super) fn new(longest: usize) -> Self {
+        let slot = WHOLE.max(longest);
         // SAFETY: sockaddr_storage is plain old data, for which all zeroes are valid.
         let addresses = Box::new(unsafe { zeroed() });
         let messages = [Message::default(); BATCH];
-        Self { buffer: vec![0; slot * slots].into_boxed_slice(), slot, longest, addresses, messages }
+        Self { buffer: vec![0; slot * WHOLE_BATCH].into_boxed_slice(), slot, longest, addresses, messages }
     }
 
-    /// Receives what is there, without waiting; gives how many messages.
-    pub(super) fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    /// Receives what a socket with GRO or without has, without waiting; gives how many messages.
+    pub(super) fn receive(&mut self, fd: BorrowedFd<'_>, gro: bool) -> io::Result<usize> {
+        self.slot = if gro { WHOLE.max(self.longest) } else { self.longest };
         let slots = self.buffer.chunks_exact_mut(self.slot);
-        let most = slots.len();
+        let most = slots.len().min(BATCH);
         let mut vectors: [MaybeUninit<libc::iovec>; BATCH] = [const { MaybeUninit::uninit() }; BATCH];
         // SAFETY: mmsghdr and Control are plain old data, for which all zeroes are valid.
         let (mut headers, mut controls): ([libc::mmsghdr; BATCH], [Control<libc::c_int>; BATCH]) =

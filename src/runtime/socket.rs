@@ -35,7 +35,8 @@ pub(super) struct FlowSocket {
     blocked: AtomicU16,
     /// Lanes that its reader is asked to send for, a bit each.
     asked: AtomicU16,
-    wake: Wake,
+    /// Wakes its reader.
+    wake: Arc<Wake>,
     /// Its reader waits, or is about to, and has to be woken.
     asleep: AtomicBool,
     /// What was read is being received.
@@ -58,27 +59,30 @@ impl Cargo {
 }
 
 impl FlowSocket {
-    pub(super) fn new(flow: Flow) -> io::Result<Self> {
-        Self::with(flow, Arc::default())
+    /// One whose reader is woken by `wake`.
+    pub(super) fn new(flow: Flow, wake: Arc<Wake>) -> Self {
+        Self::with(flow, Arc::default(), wake)
     }
 
-    /// One more on the same port, which takes what comes from `peer`; `None` for a connection, which does that anyway.
+    /// One more on the same port, which takes what comes from `peer`, with a reader of its own; `None` for a
+    /// connection, which does that anyway.
     pub(super) fn branch(&self, peer: SocketAddr) -> io::Result<Option<Self>> {
         let Flow::Udp(udp) = &self.flow else { return Ok(None) };
-        Self::with(Flow::Udp(udp.branch(peer)?), Arc::clone(&self.discards)).map(Some)
+        let branch = Flow::Udp(udp.branch(peer)?);
+        Ok(Some(Self::with(branch, Arc::clone(&self.discards), Arc::new(Wake::new()?))))
     }
 
-    fn with(flow: Flow, discards: Arc<Discards>) -> io::Result<Self> {
-        Ok(Self {
+    fn with(flow: Flow, discards: Arc<Discards>, wake: Arc<Wake>) -> Self {
+        Self {
             flow,
             discards,
             blocked: AtomicU16::new(0),
             asked: AtomicU16::new(0),
-            wake: Wake::new()?,
+            wake,
             asleep: AtomicBool::new(false),
             busy: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-        })
+        }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -90,23 +94,39 @@ impl FlowSocket {
 
     // For its reader.
 
-    /// Waits until it can be read, a blocked lane can go on, the reader is asked for something, or it is closed. Gives
-    /// the lanes that can go on, a bit each.
-    pub(super) fn wait(&self) -> io::Result<u16> {
-        let blocked = self.blocked.load(Ordering::Acquire);
-        let wanted = if blocked == 0 { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
-        let mut fds = [PollFd::new(self.fd(), wanted), PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+    /// Waits until one of the sockets of one reader can be read, a blocked lane can go on, or `wake` is woken, as when
+    /// the reader is asked for something or a socket is closed. Gives the lanes that can go on, a bit each.
+    pub(super) fn wait(sockets: &[&Self], wake: &Wake) -> io::Result<u16> {
+        let mut fds = vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
+        fds.extend(sockets.iter().map(|socket| socket.poll_fd()));
         // Who asks looks in the other order, so that one of the two sees the other.
-        self.asleep.store(true, Ordering::SeqCst);
-        if self.asked.load(Ordering::SeqCst) == 0 {
+        sockets.iter().for_each(|socket| socket.asleep.store(true, Ordering::SeqCst));
+        if sockets.iter().all(|socket| socket.asked.load(Ordering::SeqCst) == 0) {
             ignore_interrupt(poll(&mut fds, PollTimeout::NONE))?;
         }
-        self.asleep.store(false, Ordering::SeqCst);
-        if fds[1].any() == Some(true) {
-            self.wake.acknowledge();
+        sockets.iter().for_each(|socket| socket.asleep.store(false, Ordering::SeqCst));
+        if fds[0].any() == Some(true) {
+            wake.acknowledge();
         }
-        let writable = fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLOUT));
-        Ok(if writable { self.blocked.swap(0, Ordering::AcqRel) } else { 0 })
+        let unblocked = sockets.iter().zip(&fds[1..]).map(|(socket, fd)| socket.unblock(fd));
+        Ok(unblocked.fold(0, |mask, lanes| mask | lanes))
+    }
+
+    fn poll_fd(&self) -> PollFd<'_> {
+        let blocked = self.blocked.load(Ordering::Acquire);
+        let wanted = if blocked == 0 { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
+        PollFd::new(self.fd(), wanted)
+    }
+
+    /// The lanes that can go on, as `polled` says.
+    fn unblock(&self, polled: &PollFd<'_>) -> u16 {
+        let writable = polled.revents().is_some_and(|events| events.contains(PollFlags::POLLOUT));
+        if writable { self.blocked.swap(0, Ordering::AcqRel) } else { 0 }
+    }
+
+    /// What its reader is woken by.
+    pub(super) fn wake(&self) -> &Arc<Wake> {
+        &self.wake
     }
 
     /// Takes what [`FlowSocket::ask`] left.
@@ -241,6 +261,10 @@ mod tests {
     use super::super::{mmsg, sys};
     use super::*;
 
+    fn wake() -> Arc<Wake> {
+        Arc::new(Wake::new().expect("a pipe"))
+    }
+
     /// Sends a train of 40 over the loopback interface by a socket that refuses runs or not; gives how many arrive,
     /// and why no run went.
     fn dispatched(refuses: bool) -> (usize, Option<i32>) {
@@ -253,9 +277,9 @@ mod tests {
         let train = Train::of(&vec![vec![7; 1_000]; 40], 1);
         let mut cargo = Cargo { train, loaded: true, ..Cargo::default() };
         cargo.train.lead(to.local().expect("bound"));
-        let socket = FlowSocket::new(Flow::Udp(from)).expect("a wake");
+        let socket = FlowSocket::new(Flow::Udp(from), wake());
         assert!(socket.dispatch(&mut cargo).expect("sent"));
-        let count = mmsg::Receiver::new(2_000, false).receive(to.as_fd()).expect("they are there");
+        let count = mmsg::Receiver::new(2_000).receive(to.as_fd(), false).expect("they are there");
         (count, cargo.refused.and_then(|error| error.raw_os_error()))
     }
 
@@ -263,14 +287,14 @@ mod tests {
     fn a_reader_that_is_asked_does_not_wait() {
         let local = Local { address: Some(std::net::Ipv4Addr::LOCALHOST.into()), port: 0, interface: None };
         let udp = UdpSocket::open(&local, None, false).expect("a socket");
-        let socket = Arc::new(FlowSocket::new(Flow::Udp(udp)).expect("a wake"));
+        let socket = Arc::new(FlowSocket::new(Flow::Udp(udp), wake()));
         // Before it waits, …
         socket.ask(LinkId(3));
-        assert_eq!(socket.wait().expect("it is asked"), 0);
+        assert_eq!(FlowSocket::wait(&[&socket], &socket.wake).expect("it is asked"), 0);
         assert_eq!((socket.take_asked(), socket.take_asked()), (1 << 3, 0));
         // … and while it does.
         let reader = Arc::clone(&socket);
-        let waiting = std::thread::spawn(move || reader.wait());
+        let waiting = std::thread::spawn(move || FlowSocket::wait(&[&reader], &reader.wake));
         while !socket.asleep.load(Ordering::SeqCst) {
             std::thread::yield_now();
         }

@@ -250,16 +250,16 @@ mod tests {
             }
             let [one, other] = &branches;
             for (number, socket) in [one, other, &trunk].into_iter().enumerate() {
-                let mut receiver = Receiver::new(2_000, true);
-                let count = receiver.receive(socket.as_fd()).expect("it is there");
+                let mut receiver = Receiver::new(2_000);
+                let count = receiver.receive(socket.as_fd(), true).expect("it is there");
                 let datagrams =
                     receiver.received(count).map(|received| received.datagram.map(|bytes| bytes.to_vec()));
                 assert_eq!(datagrams.collect::<Vec<_>>(), [Some(vec![number as u8])]);
             }
             // An answer leaves by the trunk, and comes from its address.
             trunk.send_one(b"answer", address(first)).expect("sent");
-            let mut receiver = Receiver::new(2_000, true);
-            let count = receiver.receive(first.as_fd()).expect("it is there");
+            let mut receiver = Receiver::new(2_000);
+            let count = receiver.receive(first.as_fd(), true).expect("it is there");
             assert_eq!(receiver.received(count).next().map(|received| received.source), Some(to));
         }
     }
@@ -278,10 +278,10 @@ mod tests {
         while sent < data.len() {
             sent += from.send(&train, sent, to.local().expect("bound")).expect("there is room");
         }
-        let mut receiver = Receiver::new(2_000, to.has_gro());
+        let mut receiver = Receiver::new(2_000);
         let (mut arrived, mut messages, begun) = (Vec::new(), 0, Instant::now());
         while arrived.len() < data.len() && begun.elapsed() < Duration::from_secs(5) {
-            let Ok(count) = receiver.receive(to.as_fd()) else {
+            let Ok(count) = receiver.receive(to.as_fd(), to.has_gro()) else {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             };
@@ -327,8 +327,8 @@ mod tests {
             for datagram in &data {
                 to.send_one(datagram, to.local().expect("bound")).expect("there is room");
             }
-            let mut receiver = Receiver::new(2_000, to.has_gro());
-            let count = receiver.receive(to.as_fd()).expect("they are there");
+            let mut receiver = Receiver::new(2_000);
+            let count = receiver.receive(to.as_fd(), to.has_gro()).expect("they are there");
             let lengths: Vec<_> =
                 receiver.received(count).map(|received| received.datagram.map(|bytes| bytes.len())).collect();
             assert_eq!(lengths, [Some(100), None, Some(0), Some(2_000)]);

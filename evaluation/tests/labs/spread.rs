@@ -3,7 +3,7 @@
 use evaluation::lab::{Family, Lab};
 use evaluation::link::LinkSpec;
 use evaluation::may_build_labs;
-use evaluation::portal::{PORT, Pair, PairOptions, local_config, random_key, remote_config};
+use evaluation::portal::{PORT, Pair, PairOptions, Portal, local_config, random_key, remote_config};
 use evaluation::traffic::Traffic;
 use evaluation::wait::until;
 use evaluation::wan::Direction;
@@ -88,14 +88,16 @@ fn a_port_that_is_left_is_free_at_once() {
 }
 
 #[test]
-fn on_two_processors_they_share_one() {
-    if !may_build_labs("the socket of several links") {
+fn on_two_processors_the_links_share_a_socket_and_the_sockets_a_thread() {
+    if !may_build_labs("one thread for all sockets") {
         return;
     }
-    let lab = Lab::new(&[LinkSpec::mbit(10.0), LinkSpec::mbit(10.0)]).unwrap();
-    let pair = Pair::start_connected(&lab, &options(2)).unwrap();
-    std::thread::sleep(secs(0.5));
+    let lab = two_fast_links();
+    let mut pair = Pair::start_connected(&lab, &options(2)).unwrap();
+    streams_use_both_links(&lab);
     assert_eq!(branches(&lab), [""; 0]);
+    assert_eq!(readers(pair.local().unwrap()), ["sockets"]);
+    assert_eq!(readers(pair.remote().unwrap()), ["sockets"]);
     pair.stop().unwrap();
 }
 
@@ -104,17 +106,34 @@ fn what_others_send_for_the_interface_arrives_intact() {
     if !may_build_labs("readers that send") {
         return;
     }
-    let lab = Lab::new(&[LinkSpec::mbit(150.0).delay_ms(3.0), LinkSpec::mbit(100.0).delay_ms(5.0)]).unwrap();
-    let pair = Pair::start_connected(&lab, &options(4)).unwrap();
+    let lab = two_fast_links();
+    let mut pair = Pair::start_connected(&lab, &options(4)).unwrap();
+    streams_use_both_links(&lab);
+    assert_eq!(readers(pair.local().unwrap()).len(), 2, "one for each link");
+    assert_eq!(readers(pair.remote().unwrap()).len(), 3, "the trunk's and two branches'");
+    pair.stop().unwrap();
+}
+
+fn two_fast_links() -> Lab {
+    Lab::new(&[LinkSpec::mbit(150.0).delay_ms(3.0), LinkSpec::mbit(100.0).delay_ms(5.0)]).unwrap()
+}
+
+fn streams_use_both_links(lab: &Lab) {
     for family in Family::BOTH {
         for direction in Direction::BOTH {
             let before = [0, 1].map(|link| lab.wire(link).counters(direction).bytes);
-            two_streams_pass(&lab, family, direction);
+            two_streams_pass(lab, family, direction);
             for (link, before) in before.into_iter().enumerate() {
                 let carried = lab.wire(link).counters(direction).bytes - before;
                 assert!(carried > 1_000_000, "{family:?} {direction}: link {link} carried {carried} bytes");
             }
         }
     }
-    pair.stop().unwrap();
+}
+
+/// The portal's threads that read sockets.
+fn readers(portal: &Portal) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", portal.pid())).unwrap();
+    let names = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
+    names.map(|name| name.trim().to_owned()).filter(|name| name.starts_with("socket")).collect()
 }

@@ -75,12 +75,7 @@ impl Engine {
     fn open_branch(self: &Arc<Self>, (trunk, peer): (SocketId, SocketAddr)) -> Option<Arc<FlowSocket>> {
         let opened = self.socket(trunk)?.branch(peer).and_then(|branch| {
             let Some(branch) = branch.map(Arc::new) else { return Ok(None) };
-            let failing = Arc::clone(&branch);
-            self.spawn_reader(trunk, Arc::clone(&branch), move |engine, _| {
-                failing.close();
-                // What it was for comes by the trunk again.
-                engine.draw_in(|_| false);
-            })?;
+            self.spawn_reader(trunk, Arc::clone(&branch))?;
             Ok(Some(branch))
         });
         opened.unwrap_or_else(|error| {
