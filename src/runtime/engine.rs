@@ -2,9 +2,10 @@
 //!
 //! A thread that has an event (packets of the interface, datagrams of a socket, a timer) runs it to
 //! completion: it hands it to the portal, then sends for every link that became ready. Threads: one reads the
-//! interface, one or several the sockets (see `readers`), one waits for the timer. There are no hand-offs between them
-//! but where there are more than two processors, see `spread`.
+//! interface (see `intake`), one or several the sockets (see `readers`), one waits for the timer. There are no hand-offs
+//! of packets between them but where there are more than two processors, see `spread`.
 
+mod intake;
 mod readers;
 mod spread;
 
@@ -12,27 +13,24 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::{JoinHandle, Thread};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use self::intake::Intake;
 use self::spread::Branches;
 use super::alarm::Alarm;
 use super::clock::{SystemEntropy, now};
-use super::doze::Doze;
 use super::socket::{Cargo, Flow, FlowSocket, ignore_interrupt};
 use super::tun::Tun;
 use super::wake::Wake;
 use crate::core::outbound::SocketId;
-use crate::core::packet::Packet;
-use crate::core::portal::{BATCH, Interface, Portal};
+use crate::core::portal::{BATCH, Portal};
 use crate::core::units::{LinkId, MAX_LINKS};
 
-/// A reader that waits for room in the queue looks again after this, should a wake-up be missed.
-const ROOM_WAIT: Duration = Duration::from_millis(20);
 /// Packets that fill a train: who reads so many at once has a lot to do.
 const FULL_TRAIN: usize = BATCH / 3;
 /// Send errors in a row after which a link is not trusted any more.
@@ -60,6 +58,7 @@ type Sockets = HashMap<SocketId, Arc<FlowSocket>>;
 pub(super) struct Engine {
     pub(super) portal: Portal,
     pub(super) tun: Tun,
+    intake: Intake,
     lanes: [Lane; MAX_LINKS],
     sockets: ArcSwap<Sockets>,
     next_socket: AtomicU32,
@@ -71,9 +70,6 @@ pub(super) struct Engine {
     alarm: Alarm,
     stop: Wake,
     stopping: AtomicBool,
-    /// The thread that reads the interface waits for room in the queue.
-    starved: AtomicBool,
-    reader: Mutex<Option<Thread>>,
     /// Threads that read one socket each.
     readers: Mutex<Vec<JoinHandle<()>>>,
     notices: tokio::sync::mpsc::UnboundedSender<Notice>,
@@ -99,6 +95,7 @@ impl Engine {
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             portal,
+            intake: Intake::new(&tun),
             tun,
             lanes: Default::default(),
             sockets: ArcSwap::default(),
@@ -109,8 +106,6 @@ impl Engine {
             alarm: Alarm::new()?,
             stop: Wake::new()?,
             stopping: AtomicBool::new(false),
-            starved: AtomicBool::new(false),
-            reader: Mutex::new(None),
             readers: Mutex::default(),
             notices,
             news_told: AtomicBool::new(false),
@@ -139,11 +134,15 @@ impl Engine {
             socket.close();
         }
         self.draw_in(|_| true);
-        self.feed_reader();
+        self.intake.wake();
         for thread in self.readers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     // Sockets.
@@ -205,7 +204,7 @@ impl Engine {
         if let Some(at) = self.portal.next_timeout(now()) {
             self.alarm.arm(at);
         }
-        self.feed_reader();
+        self.intake.feed();
         if self.portal.has_news() && !self.news_told.swap(true, Ordering::AcqRel) {
             self.notice(Notice::News);
         }
@@ -293,70 +292,11 @@ impl Engine {
         let _ = self.notices.send(notice);
     }
 
-    // The interface.
-
-    fn read_interface(&self) {
-        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
-        let (mut spare, mut bounced): (Vec<Packet>, Vec<Packet>) = (Vec::new(), Vec::new());
-        let mut reader = self.tun.reader();
-        let mut doze = Doze::default();
-        while !self.stopping.load(Ordering::Acquire) {
-            self.portal.lend(&mut spare, BATCH);
-            if spare.is_empty() {
-                self.wait_for_room(&mut spare);
-                continue;
-            }
-            match self.tun.read_batch(&mut reader, self.portal.leaves_unsummed(), &mut spare) {
-                Ok(0) => {
-                    if let Err(error) = doze.wait(|| self.wait_readable(self.tun.as_fd())) {
-                        return self.notice(Notice::InterfaceGone(error.to_string()));
-                    }
-                }
-                Ok(count) => {
-                    doze.on_found();
-                    let ready = self.portal.enqueue(now(), spare.drain(..count), &mut bounced);
-                    if self.spreads && count >= FULL_TRAIN {
-                        self.entrust(ready)
-                    } else {
-                        self.settle(ready)
-                    }
-                    let mut outlet = self.tun.outlet();
-                    bounced.iter().for_each(|packet| outlet.take(packet.into()));
-                    outlet.flush();
-                    self.portal.give_back(bounced.drain(..));
-                }
-                Err(error) => return self.notice(Notice::InterfaceGone(error.to_string())),
-            }
-        }
-    }
-
-    /// Waits until the queue lends buffers again. Not to read is what tells the kernel to hold packets back.
-    fn wait_for_room(&self, spare: &mut Vec<Packet>) {
-        self.starved.store(true, Ordering::Release);
-        self.portal.lend(spare, BATCH);
-        if spare.is_empty() {
-            std::thread::park_timeout(ROOM_WAIT);
-        }
-        self.starved.store(false, Ordering::Release);
-    }
-
-    fn feed_reader(&self) {
-        if self.starved.load(Ordering::Acquire)
-            && let Some(reader) = self.reader().as_ref()
-        {
-            reader.unpark();
-        }
-    }
-
-    fn reader(&self) -> MutexGuard<'_, Option<Thread>> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     // Time.
 
     fn watch_time(&self) {
         self.refresh();
-        while !self.stopping.load(Ordering::Acquire) {
+        while !self.is_stopping() {
             if self.wait_readable(self.alarm.fd()).is_err() {
                 return;
             }

@@ -94,11 +94,13 @@ impl FlowSocket {
 
     // For its reader.
 
-    /// Waits until one of the sockets of one reader can be read, a blocked lane can go on, or `wake` is woken, as when
-    /// the reader is asked for something or a socket is closed. Gives the lanes that can go on, a bit each.
-    pub(super) fn wait(sockets: &[&Self], wake: &Wake) -> io::Result<u16> {
+    /// Waits until one of the sockets of one reader can be read, or `also`, a blocked lane can go on, or `wake` is
+    /// woken, as when the reader is asked for something or a socket is closed. Gives the lanes that can go on, a bit
+    /// each.
+    pub(super) fn wait(sockets: &[&Self], wake: &Wake, also: Option<BorrowedFd<'_>>) -> io::Result<u16> {
         let mut fds = vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
         fds.extend(sockets.iter().map(|socket| socket.poll_fd()));
+        fds.extend(also.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // Who asks looks in the other order, so that one of the two sees the other.
         sockets.iter().for_each(|socket| socket.asleep.store(true, Ordering::SeqCst));
         if sockets.iter().all(|socket| socket.asked.load(Ordering::SeqCst) == 0) {
@@ -290,11 +292,11 @@ mod tests {
         let socket = Arc::new(FlowSocket::new(Flow::Udp(udp), wake()));
         // Before it waits, …
         socket.ask(LinkId(3));
-        assert_eq!(FlowSocket::wait(&[&socket], &socket.wake).expect("it is asked"), 0);
+        assert_eq!(FlowSocket::wait(&[&socket], &socket.wake, None).expect("it is asked"), 0);
         assert_eq!((socket.take_asked(), socket.take_asked()), (1 << 3, 0));
         // … and while it does.
         let reader = Arc::clone(&socket);
-        let waiting = std::thread::spawn(move || FlowSocket::wait(&[&reader], &reader.wake));
+        let waiting = std::thread::spawn(move || FlowSocket::wait(&[&reader], &reader.wake, None));
         while !socket.asleep.load(Ordering::SeqCst) {
             std::thread::yield_now();
         }

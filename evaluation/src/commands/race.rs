@@ -8,7 +8,7 @@ use clap::Args;
 
 use evaluation::machine::Machine;
 use evaluation::race::contestant::Contestant;
-use evaluation::race::measure::{Congestion, Heat, Plan, Racer, Turn};
+use evaluation::race::measure::{Congestion, Heat, Plan, ROUNDS_OF_ONE_START, Racer, Turn};
 use evaluation::race::results::{Entry, Results};
 use evaluation::race::table::{misses, summary, table};
 
@@ -93,8 +93,12 @@ fn race(results: &mut Results, directory: &Path) -> Result<()> {
     let all = results.entries.len() as u32;
     let heats = (0..plan.rounds).flat_map(|round| plan.heats(round));
     let mut progress = Progress::new(heats.map(|heat| plan.duration(heat) * all).sum());
-    let mut racers: Vec<Option<Racer>> = results.entries.iter_mut().map(start).collect();
+    let mut racers = Vec::new();
     for round in 0..plan.rounds {
+        if round % ROUNDS_OF_ONE_START == 0 {
+            stop(results, std::mem::take(&mut racers));
+            racers = results.entries.iter_mut().map(start).collect();
+        }
         results.entries.iter_mut().for_each(|entry| entry.turns.push(Turn::default()));
         for heat in plan.heats(round) {
             let mut pairs: Vec<_> = results.entries.iter_mut().zip(&mut racers).collect();
@@ -108,11 +112,7 @@ fn race(results: &mut Results, directory: &Path) -> Result<()> {
             write_down(results, directory)?;
         }
     }
-    for (entry, racer) in results.entries.iter_mut().zip(racers) {
-        if let Some(Err(error)) = racer.map(Racer::stop) {
-            fail(entry, &error);
-        }
-    }
+    stop(results, racers);
     write_down(results, directory)
 }
 
@@ -121,9 +121,21 @@ fn write_down(results: &Results, directory: &Path) -> Result<()> {
     output::write(&directory.join("table.md"), &table(results))
 }
 
+/// One that failed is out.
 fn start(entry: &mut Entry) -> Option<Racer> {
+    if entry.failure.is_some() {
+        return None;
+    }
     let started = Racer::start(&entry.contestant);
     started.map_err(|error| fail(entry, &error)).ok()
+}
+
+fn stop(results: &mut Results, racers: Vec<Option<Racer>>) {
+    for (entry, racer) in results.entries.iter_mut().zip(racers) {
+        if let Some(Err(error)) = racer.map(Racer::stop) {
+            fail(entry, &error);
+        }
+    }
 }
 
 /// One measurement of one contestant. One that fails is out.

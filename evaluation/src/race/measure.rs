@@ -18,6 +18,10 @@ use crate::wan::Direction;
 /// Connections at once.
 pub const FLOWS: [u32; 2] = [1, 8];
 
+/// All are started anew after so many rounds: what one start happens to have, as where its memory lies, is worth some
+/// 5 % as long as it lasts, and is to be averaged like other chance.
+pub const ROUNDS_OF_ONE_START: usize = 3;
+
 /// Seconds of a connection that are left out, in which it finds its rate.
 const WARM_UP: u32 = 1;
 

@@ -1,6 +1,6 @@
 //! The results for people, in Markdown.
 
-use super::measure::{Heat, Turn, runs};
+use super::measure::{Heat, ROUNDS_OF_ONE_START, Turn, runs};
 use super::results::{Best, Bound, Entry, Results, Target, connections, goodput};
 
 const HEAD: &str = "| | one connection, up | down | eight, up | down | CPU s/GB, sender | receiver | machine | \
@@ -36,8 +36,8 @@ fn preface(results: &Results) -> String {
     };
     format!(
         "Measured by `evaluation race`: load and both ends of the tunnel on one machine, veth pairs without \
-         segmentation offload and with GRO, iperf3 with {}, Gbit/s, {rounds}, {} s each. All stand at once and have \
-         their turns one after the other. In brackets: times the best other tunnel's figure of the same round, median \
+         segmentation offload and with GRO, iperf3 with {}, Gbit/s, {rounds}, {} s each. All stand at once, have \
+         their turns one after the other, and are started anew every {ROUNDS_OF_ONE_START} rounds. In brackets: times the best other tunnel's figure of the same round, median \
          of the rounds. CPU is the tunnel's own process, user and system, without the kernel's threads; machine is all \
          of it, with the load. Linux {}, {} processors.\n",
         plan.congestion.name(),

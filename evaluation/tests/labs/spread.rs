@@ -1,12 +1,16 @@
 //! Portals that spread their work over four processors, whether there are as many or not.
 
+use std::net::UdpSocket;
+use std::path::Path;
+
 use evaluation::lab::{Family, Lab};
 use evaluation::link::LinkSpec;
 use evaluation::may_build_labs;
 use evaluation::portal::{PORT, Pair, PairOptions, Portal, local_config, random_key, remote_config};
-use evaluation::traffic::Traffic;
+use evaluation::traffic::{Traffic, ends};
 use evaluation::wait::until;
 use evaluation::wan::Direction;
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
 use crate::offload::two_streams_pass;
 use crate::resilience::survived;
@@ -102,6 +106,41 @@ fn on_two_processors_the_links_share_a_socket_and_the_sockets_a_thread() {
 }
 
 #[test]
+fn on_two_processors_the_sockets_thread_reads_what_little_comes_by_the_interface() {
+    if !may_build_labs("who reads the interface") {
+        return;
+    }
+    let lab = two_fast_links();
+    let mut pair = Pair::start_connected(&lab, &options(2)).unwrap();
+    let (from, to, address) = ends(&lab, Direction::Up, Family::V4);
+    let target = to.enter(|| UdpSocket::bind((address, 0))).unwrap().unwrap();
+    target.set_read_timeout(Some(secs(2.0))).unwrap();
+    let source = from.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+    source.connect(target.local_addr().unwrap()).unwrap();
+    let arrive = |count: usize, len: usize| {
+        (0..count).for_each(|_| assert_eq!(target.recv(&mut [0; 2_000]).unwrap(), len));
+    };
+    let one_by_one = |count: usize| {
+        (0..count).for_each(|_| {
+            source.send(&[1; 100]).unwrap();
+            arrive(1, 100);
+        });
+    };
+    one_by_one(50);
+    let before = times_run(pair.local().unwrap(), "tun");
+    one_by_one(50);
+    assert_eq!(times_run(pair.local().unwrap(), "tun"), before, "it was left to the sockets' thread");
+    // More than a train in one piece, as the kernel hands it over.
+    setsockopt(&source, UdpGsoSegment, &1_000).unwrap();
+    source.send(&[2; 50_000]).unwrap();
+    arrive(50, 1_000);
+    assert!(times_run(pair.local().unwrap(), "tun") > before, "it took over");
+    setsockopt(&source, UdpGsoSegment, &0).unwrap();
+    one_by_one(50);
+    pair.stop().unwrap();
+}
+
+#[test]
 fn what_others_send_for_the_interface_arrives_intact() {
     if !may_build_labs("readers that send") {
         return;
@@ -136,4 +175,13 @@ fn readers(portal: &Portal) -> Vec<String> {
     let threads = std::fs::read_dir(format!("/proc/{}/task", portal.pid())).unwrap();
     let names = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
     names.map(|name| name.trim().to_owned()).filter(|name| name.starts_with("socket")).collect()
+}
+
+/// How often a thread of the portal got a processor (Documentation/scheduler/sched-stats.rst).
+fn times_run(portal: &Portal, name: &str) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", portal.pid())).unwrap();
+    let read = |thread: &Path, file: &str| std::fs::read_to_string(thread.join(file)).unwrap();
+    let mut paths = threads.map(|thread| thread.unwrap().path());
+    let thread = paths.find(|thread| read(thread, "comm").trim() == name).expect("it has such a thread");
+    read(&thread, "schedstat").split_whitespace().nth(2).expect("three numbers").parse().unwrap()
 }

@@ -6,8 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, PoisonError};
 
 use super::{Engine, Notice, Sockets};
@@ -31,10 +30,10 @@ struct Reader<'a> {
 }
 
 impl Engine {
-    /// Reads the UDP sockets that have no thread of their own.
+    /// Reads the UDP sockets that have no thread of their own, and the interface while that is [ceded](super::intake).
     pub(super) fn read_sockets(&self) {
         let mut reader = Reader::new(self, &self.wake);
-        while !self.stopping.load(Ordering::Acquire) {
+        while !self.is_stopping() {
             reader.read(&self.sockets.load_full());
         }
     }
@@ -109,7 +108,7 @@ impl Engine {
                     socket.busy(|| self.receive(id, socket, tcp.peer(), records.take()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_sockets(&[socket], socket.wake())?;
+                    self.wait_sockets(&[socket], socket.wake(), None)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -135,9 +134,14 @@ impl Engine {
         self.settle(ready);
     }
 
-    /// Waits until one of a reader's sockets can be read, or there is something to send.
-    fn wait_sockets(&self, sockets: &[&FlowSocket], wake: &Wake) -> io::Result<()> {
-        let unblocked = FlowSocket::wait(sockets, wake)?;
+    /// Waits until one of a reader's sockets can be read, or `also`, or there is something to send.
+    fn wait_sockets(
+        &self,
+        sockets: &[&FlowSocket],
+        wake: &Wake,
+        also: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let unblocked = FlowSocket::wait(sockets, wake, also)?;
         if unblocked != 0 {
             self.settle(unblocked);
         }
@@ -164,7 +168,7 @@ impl<'a> Reader<'a> {
         Self { engine, wake, receiver, doze: Doze::default() }
     }
 
-    /// Reads once each of `sockets` that is its own, or waits if none has anything.
+    /// Reads once each of `sockets` that is its own, and the interface if that is ceded; waits if there is nothing.
     fn read(&mut self, sockets: &Sockets) {
         let own = |socket: &FlowSocket| Arc::ptr_eq(socket.wake(), self.wake) && !socket.is_closing();
         let mine = sockets.iter().filter(|(_, socket)| own(socket));
@@ -177,12 +181,13 @@ impl<'a> Reader<'a> {
                 Err(error) => self.engine.on_read_error(id, socket, &error),
             }
         }
-        if found {
+        if self.engine.look_at_interface() || found {
             return self.doze.on_found();
         }
+        let interface = self.engine.intake.is_ceded().then(|| self.engine.tun.as_fd());
         let waited = self.doze.wait(|| {
             let sockets: Vec<_> = mine.clone().map(|(_, socket)| &**socket).collect();
-            self.engine.wait_sockets(&sockets, self.wake)
+            self.engine.wait_sockets(&sockets, self.wake, interface)
         });
         if let Err(error) = waited {
             mine.for_each(|(&id, socket)| self.engine.on_read_error(id, socket, &error));
