@@ -237,3 +237,17 @@ fn what_waits_and_what_is_put_in_order_is_told() {
     assert!(holds.is_sorted(), "{holds:?}");
     assert!(order.held_packets > 0 && order.held_packets <= order.ordered_packets);
 }
+
+#[test]
+fn several_long_conversations_share_a_shorter_queue_and_fill_the_link() {
+    let limit = |count: usize| {
+        let flows = (0..count).map(|_| Offer(Local, CUBIC));
+        let check = [Run(s(3)), Mark, Run(s(2)), Check(Goodput(Local), AtLeast(180.0))];
+        let steps: Vec<_> = std::iter::once(Start).chain(flows).chain(check).collect();
+        after(links(31, &[(200.0, 5.0)]), &steps).snapshot(Local).queue.limit_bytes
+    };
+    assert_eq!(limit(1), 4 << 20);
+    // With all nine waiting a third.
+    let shared = limit(9);
+    assert!(((4 << 20) / 3..=(4 << 20) * 2 / 5).contains(&shared), "{shared}");
+}

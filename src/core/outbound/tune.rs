@@ -16,6 +16,10 @@ const QUEUE_TIME: Duration = Duration::from_millis(200);
 const QUEUE_MIN: u64 = 256 << 10;
 const QUEUE_USUAL: u64 = 4 << 20;
 const QUEUE_MAX: u64 = 16 << 20;
+/// Long conversations that fill it together give way one after the other, and need less than one: the square root of
+/// their number less (Appenzeller et al., "Sizing router buffers", SIGCOMM 2004), but not less than this. What waits in
+/// less memory is also more likely to be in the processor's cache.
+const QUEUE_SHARED: u64 = 1 << 20;
 /// A turn of a conversation with a backlog is what the links bring in so long: much less than people feel, and of a
 /// fast link long enough for a train.
 const TURN_TIME: Duration = Duration::from_micros(100);
@@ -54,8 +58,8 @@ impl Outbound {
         // By what the paths are, not by how busy: a processor at its end makes round trips long, too.
         let longest = self.measured_rtts().map(Rtt::min).max().unwrap_or_default();
         let rates = self.each().filter_map(|(_, link)| link.sender.rate());
-        let (held, long) = rates.fold((0, 0), |(held, long), rate| {
-            (held + rate.bytes_in(QUEUE_TIME), long + rate.bytes_in(longest * 2))
+        let (held, twice) = rates.fold((0, 0), |(held, twice), rate| {
+            (held + rate.bytes_in(QUEUE_TIME), twice + rate.bytes_in(longest * 2))
         });
         let prompt = self.each().filter(|(id, _)| self.carries_backlog(*id)).map(|(_, link)| &link.sender);
         let searches = |sender: &Sender| sender.controller().is_searching();
@@ -64,9 +68,11 @@ impl Outbound {
             (searching || searches(sender), slowest.max(rtt))
         });
         let least = if searching { QUEUE_SEARCHING } else { QUEUE_MIN };
-        let most = long.clamp(QUEUE_USUAL, QUEUE_MAX);
-        let buffers = (most + long).clamp(POOL_USUAL, POOL_MAX) as usize;
-        self.queue.set_limits(held.clamp(least, most), buffers);
+        let most = twice.clamp(QUEUE_USUAL, QUEUE_MAX);
+        let buffers = (most + twice).clamp(POOL_USUAL, POOL_MAX) as usize;
+        let long = self.queue.long_backlogged().max(1) as f64;
+        let shared = ((most as f64 / long.sqrt()) as u64).max(QUEUE_SHARED);
+        self.queue.set_limits(held.min(shared).clamp(least, most), buffers);
         self.queue.set_turn(self.active_rate().bytes_in(TURN_TIME));
         // A sender's acknowledgements stand still while a hole waits for its repair.
         let repairing = self.repaired_at.is_some_and(|at| now.since(at) < REPAIRING);
