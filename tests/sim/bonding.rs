@@ -249,6 +249,16 @@ fn a_slow_link_that_was_filled_too_fast_is_not_left_for_long() {
 }
 
 #[test]
+fn many_conversations_fill_a_later_link_too() {
+    // It helps only while more waits than the fast one brings in the 40 ms between them.
+    let setup = Setup::new(43, [Conditions::new(200.0, 8.0), Conditions::new(60.0, 48.0)]);
+    let flows = (0..36).map(|_| Offer(Local, CUBIC));
+    let check = [Run(s(6)), Mark, Run(s(4)), Check(Goodput(Local), AtLeast(225.0))];
+    let steps: Vec<_> = std::iter::once(Start).chain(flows).chain(check).collect();
+    play(setup, &steps);
+}
+
+#[test]
 fn both_directions_are_filled_at_once() {
     // Without any jitter the two links would move in step.
     let asymmetric = [10.0, 20.0].map(|mbit| Conditions::new(mbit, 15.0).jitter(0.2));

@@ -17,8 +17,9 @@ const QUEUE_MIN: u64 = 256 << 10;
 const QUEUE_USUAL: u64 = 4 << 20;
 const QUEUE_MAX: u64 = 16 << 20;
 /// Long conversations that fill it together give way one after the other, and need less than one: the square root of
-/// their number less (Appenzeller et al., "Sizing router buffers", SIGCOMM 2004), but not less than this. What waits in
-/// less memory is also more likely to be in the processor's cache.
+/// their number less (Appenzeller et al., "Sizing router buffers", SIGCOMM 2004), but not less than this, nor than a
+/// round trip of long links, as later ones help only if enough waits. What waits in less memory is also more likely to
+/// be in the processor's cache.
 const QUEUE_SHARED: u64 = 1 << 20;
 /// A turn of a conversation with a backlog is what the links bring in so long: much less than people feel, and of a
 /// fast link long enough for a train.
@@ -71,7 +72,7 @@ impl Outbound {
         let most = twice.clamp(QUEUE_USUAL, QUEUE_MAX);
         let buffers = (most + twice).clamp(POOL_USUAL, POOL_MAX) as usize;
         let long = self.queue.long_backlogged().max(1) as f64;
-        let shared = ((most as f64 / long.sqrt()) as u64).max(QUEUE_SHARED);
+        let shared = ((most as f64 / long.sqrt()) as u64).max(QUEUE_SHARED).max(twice / 2);
         self.queue.set_limits(held.min(shared).clamp(least, most), buffers);
         self.queue.set_turn(self.active_rate().bytes_in(TURN_TIME));
         // A sender's acknowledgements stand still while a hole waits for its repair.
