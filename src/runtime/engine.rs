@@ -28,11 +28,9 @@ use super::socket::{Cargo, Flow, FlowSocket, ignore_interrupt};
 use super::tun::Tun;
 use super::wake::Wake;
 use crate::core::outbound::SocketId;
-use crate::core::portal::{BATCH, Portal};
+use crate::core::portal::Portal;
 use crate::core::units::{LinkId, MAX_LINKS};
 
-/// Packets that fill a train: who reads so many at once has a lot to do.
-const FULL_TRAIN: usize = BATCH / 3;
 /// Send errors in a row after which a link is not trusted any more.
 const ERRORS_TO_SUSPECT: u32 = 2;
 

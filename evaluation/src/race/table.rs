@@ -37,9 +37,9 @@ fn preface(results: &Results) -> String {
     format!(
         "Measured by `evaluation race`: load and both ends of the tunnel on one machine, veth pairs without \
          segmentation offload and with GRO, iperf3 with {}, Gbit/s, {rounds}, {} s each. All stand at once, have \
-         their turns one after the other, and are started anew every {ROUNDS_OF_ONE_START} rounds. In brackets: times the best other tunnel's figure of the same round, median \
-         of the rounds. CPU is the tunnel's own process, user and system, without the kernel's threads; machine is all \
-         of it, with the load. Linux {}, {} processors.\n",
+         their turns one after the other, and are started anew every {ROUNDS_OF_ONE_START} rounds. In brackets: times \
+         the best other tunnel's figure of the same round, median of the rounds. CPU is the tunnel's own process, user \
+         and system, without the kernel's threads; machine is all of it, with the load. Linux {}, {} processors.\n",
         plan.congestion.name(),
         plan.seconds,
         results.machine.kernel,

@@ -4,7 +4,7 @@
 //! client -- local (nc0) == plain0: a veth pair at full speed == (nc0) remote -- server
 //! ```
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use evaluation::lab::{Family, Lab};
@@ -70,16 +70,22 @@ pub(crate) fn two_streams_pass(lab: &Lab, family: Family, direction: Direction) 
     }
 }
 
+/// A socket in `from`, and the one at `address` in `to` that it is connected to.
+pub(crate) fn connected_sockets(from: &Namespace, to: &Namespace, address: IpAddr) -> (UdpSocket, UdpSocket) {
+    let target = to.enter(|| UdpSocket::bind((address, 0))).unwrap().unwrap();
+    target.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let source = from.enter(|| UdpSocket::bind(any)).unwrap().unwrap();
+    source.connect(target.local_addr().unwrap()).unwrap();
+    (source, target)
+}
+
 /// Datagrams that the sender's kernel cuts as late as it can, and others; each arrives whole, once and in order.
 fn datagrams_pass(lab: &Lab) {
     for family in Family::BOTH {
         for direction in Direction::BOTH {
             let (from, to, address) = ends(lab, direction, family);
-            let target = to.enter(|| UdpSocket::bind((address, 0))).unwrap().unwrap();
-            target.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-            let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            let source = from.enter(|| UdpSocket::bind(any)).unwrap().unwrap();
-            source.connect(target.local_addr().unwrap()).unwrap();
+            let (source, target) = connected_sockets(from, to, address);
             for segment in [DATAGRAM as i32, 0] {
                 setsockopt(&source, UdpGsoSegment, &segment).unwrap();
                 for round in 0..20_u8 {

@@ -1,7 +1,6 @@
 //! Portals that spread their work over four processors, whether there are as many or not.
 
-use std::net::UdpSocket;
-use std::path::Path;
+use std::path::PathBuf;
 
 use evaluation::lab::{Family, Lab};
 use evaluation::link::LinkSpec;
@@ -12,7 +11,7 @@ use evaluation::wait::until;
 use evaluation::wan::Direction;
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
-use crate::offload::two_streams_pass;
+use crate::offload::{connected_sockets, two_streams_pass};
 use crate::resilience::survived;
 use crate::secs;
 
@@ -113,10 +112,7 @@ fn on_two_processors_the_sockets_thread_reads_what_little_comes_by_the_interface
     let lab = two_fast_links();
     let mut pair = Pair::start_connected(&lab, &options(2)).unwrap();
     let (from, to, address) = ends(&lab, Direction::Up, Family::V4);
-    let target = to.enter(|| UdpSocket::bind((address, 0))).unwrap().unwrap();
-    target.set_read_timeout(Some(secs(2.0))).unwrap();
-    let source = from.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
-    source.connect(target.local_addr().unwrap()).unwrap();
+    let (source, target) = connected_sockets(from, to, address);
     let arrive = |count: usize, len: usize| {
         (0..count).for_each(|_| assert_eq!(target.recv(&mut [0; 2_000]).unwrap(), len));
     };
@@ -172,16 +168,22 @@ fn streams_use_both_links(lab: &Lab) {
 
 /// The portal's threads that read sockets.
 fn readers(portal: &Portal) -> Vec<String> {
-    let threads = std::fs::read_dir(format!("/proc/{}/task", portal.pid())).unwrap();
-    let names = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
-    names.map(|name| name.trim().to_owned()).filter(|name| name.starts_with("socket")).collect()
+    threads(portal).map(|(name, _)| name).filter(|name| name.starts_with("socket")).collect()
 }
 
 /// How often a thread of the portal got a processor (Documentation/scheduler/sched-stats.rst).
-fn times_run(portal: &Portal, name: &str) -> u64 {
+fn times_run(portal: &Portal, wanted: &str) -> u64 {
+    let (_, thread) = threads(portal).find(|(name, _)| name == wanted).expect("it has such a thread");
+    let stat = std::fs::read_to_string(thread.join("schedstat")).unwrap();
+    stat.split_whitespace().nth(2).expect("three numbers").parse().unwrap()
+}
+
+/// The portal's threads by name, and where the kernel tells of each.
+fn threads(portal: &Portal) -> impl Iterator<Item = (String, PathBuf)> {
     let threads = std::fs::read_dir(format!("/proc/{}/task", portal.pid())).unwrap();
-    let read = |thread: &Path, file: &str| std::fs::read_to_string(thread.join(file)).unwrap();
-    let mut paths = threads.map(|thread| thread.unwrap().path());
-    let thread = paths.find(|thread| read(thread, "comm").trim() == name).expect("it has such a thread");
-    read(&thread, "schedstat").split_whitespace().nth(2).expect("three numbers").parse().unwrap()
+    threads.map(|thread| {
+        let path = thread.unwrap().path();
+        let name = std::fs::read_to_string(path.join("comm")).unwrap();
+        (name.trim().to_owned(), path)
+    })
 }

@@ -12,13 +12,15 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use super::{Engine, FULL_TRAIN, Notice};
+use super::{Engine, Notice};
 use crate::core::packet::Packet;
 use crate::core::portal::{BATCH, Interface};
 use crate::runtime::clock::now;
 use crate::runtime::doze::Doze;
 use crate::runtime::tun::{Reader, Tun};
 
+/// Packets that fill a train: who reads so many at once has a lot to do.
+const FULL_TRAIN: usize = BATCH / 3;
 /// The thread of the interface cedes it to that of the sockets after so many reads in a row that found less than a
 /// train, and gets it back with the first that finds one.
 const FEW_READS: u32 = 32;
@@ -113,12 +115,8 @@ impl Engine {
             match self.take_in(&mut hands)? {
                 Found::Nothing => doze.wait(|| self.wait_readable(self.tun.as_fd()))?,
                 Found::NoRoom => self.wait_for_room(&mut hands.spare),
-                Found::Little => {
-                    few += 1;
-                    doze.on_found();
-                }
-                Found::Much => {
-                    few = 0;
+                found => {
+                    few = if matches!(found, Found::Little) { few + 1 } else { 0 };
                     doze.on_found();
                 }
             }
