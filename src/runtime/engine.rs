@@ -6,6 +6,7 @@
 //! of packets between them but where there are more than two processors, see `spread`.
 
 mod intake;
+mod lanes;
 mod readers;
 mod spread;
 
@@ -13,26 +14,23 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::intake::Intake;
-use self::spread::Branches;
+use self::lanes::Lanes;
+use self::spread::{Branches, Helpers};
 use super::alarm::Alarm;
 use super::clock::{SystemEntropy, now};
-use super::socket::{Cargo, Flow, FlowSocket, ignore_interrupt};
+use super::socket::{Flow, FlowSocket, ignore_interrupt};
 use super::tun::Tun;
 use super::wake::Wake;
 use crate::core::outbound::SocketId;
 use crate::core::portal::Portal;
-use crate::core::units::{LinkId, MAX_LINKS};
-
-/// Send errors in a row after which a link is not trusted any more.
-const ERRORS_TO_SUSPECT: u32 = 2;
 
 /// Before conclusions are drawn from silence, what waits in a socket has so many times this long to be read.
 const HEARING_TRIES: u32 = 25;
@@ -57,7 +55,7 @@ pub(super) struct Engine {
     pub(super) portal: Portal,
     pub(super) tun: Tun,
     intake: Intake,
-    lanes: [Lane; MAX_LINKS],
+    lanes: Lanes,
     sockets: ArcSwap<Sockets>,
     next_socket: AtomicU32,
     /// Wakes the thread that reads all UDP sockets, where there is one.
@@ -65,6 +63,7 @@ pub(super) struct Engine {
     /// The work is spread over more threads than would have to be.
     spreads: bool,
     branches: Mutex<Branches>,
+    helpers: Helpers,
     alarm: Alarm,
     stop: Wake,
     stopping: AtomicBool,
@@ -72,15 +71,6 @@ pub(super) struct Engine {
     readers: Mutex<Vec<JoinHandle<()>>>,
     notices: tokio::sync::mpsc::UnboundedSender<Notice>,
     news_told: AtomicBool,
-}
-
-/// One link's way out. Whoever holds the train sends for the link; others only leave word.
-#[derive(Default)]
-struct Lane {
-    cargo: Mutex<Cargo>,
-    again: AtomicBool,
-    /// What the link arrives by, if its reader may be asked to send for it.
-    socket: ArcSwapOption<FlowSocket>,
 }
 
 impl Engine {
@@ -91,16 +81,18 @@ impl Engine {
         processors: usize,
         notices: tokio::sync::mpsc::UnboundedSender<Notice>,
     ) -> io::Result<Arc<Self>> {
+        let spreads = processors > spread::FEW;
         Ok(Arc::new(Self {
             portal,
             intake: Intake::new(&tun),
             tun,
-            lanes: Default::default(),
+            lanes: Lanes::new(spreads),
             sockets: ArcSwap::default(),
             next_socket: AtomicU32::new(0),
             wake: Arc::new(Wake::new()?),
-            spreads: processors > spread::FEW,
+            spreads,
             branches: Mutex::default(),
+            helpers: Helpers::default(),
             alarm: Alarm::new()?,
             stop: Wake::new()?,
             stopping: AtomicBool::new(false),
@@ -193,7 +185,7 @@ impl Engine {
 
     /// Sends for the links of `ready`, then sees to the timer, the reader and the news.
     pub(super) fn settle(&self, ready: u16) {
-        LinkId::among(ready).for_each(|link| self.send(link));
+        self.send(ready);
         self.tend();
     }
 
@@ -217,72 +209,6 @@ impl Engine {
     /// The news were taken.
     pub(super) fn news_taken(&self) {
         self.news_told.store(false, Ordering::Release);
-    }
-
-    /// Sends what a link has to send. If another thread is at it, that one goes on.
-    fn send(&self, link: LinkId) {
-        let lane = &self.lanes[link.index()];
-        lane.again.store(true, Ordering::Release);
-        while lane.again.load(Ordering::Acquire) {
-            let mut cargo = match lane.cargo.try_lock() {
-                Ok(cargo) => cargo,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return,
-            };
-            while lane.again.swap(false, Ordering::AcqRel) {
-                self.drain(link, &mut cargo);
-            }
-        }
-    }
-
-    /// Sends until the link has nothing more, or the socket takes nothing more.
-    fn drain(&self, link: LinkId, cargo: &mut Cargo) {
-        let sockets = self.sockets.load();
-        loop {
-            if !cargo.loaded {
-                if !self.portal.pull(now(), link, &mut cargo.train) {
-                    return;
-                }
-                (cargo.loaded, cargo.sent, cargo.refused) = (true, 0, None);
-            }
-            let socket = cargo.train.socket().and_then(|id| Some((id, sockets.get(&id)?)));
-            let Some((id, socket)) = socket else {
-                // The socket was closed meanwhile: what was pulled is lost.
-                cargo.loaded = false;
-                continue;
-            };
-            match socket.dispatch(cargo) {
-                Ok(true) => {
-                    (cargo.loaded, cargo.errors) = (false, 0);
-                    if let Some(error) = cargo.refused.take() {
-                        self.portal.on_runs_refused(now(), link, format!("the system refuses runs: {error}"));
-                    }
-                }
-                Ok(false) => {
-                    socket.block(link);
-                    return;
-                }
-                Err(error) => self.on_send_error(link, id, cargo, &error),
-            }
-        }
-    }
-
-    fn on_send_error(&self, link: LinkId, id: SocketId, cargo: &mut Cargo, error: &io::Error) {
-        cargo.loaded = false;
-        // A full device queue is loss like any other; congestion control sees to it.
-        if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) {
-            return;
-        }
-        if self.socket(id).is_some_and(|socket| matches!(socket.flow, Flow::Tcp(_))) {
-            return self.notice(Notice::SocketFailed(id, error.to_string()));
-        }
-        cargo.errors += 1;
-        if cargo.errors == ERRORS_TO_SUSPECT {
-            // No route, a firewall, no device: that may pass, so the socket stays and the link is probed.
-            cargo.errors = 0;
-            let ready = self.portal.on_send_errors(now(), link, format!("cannot send: {error}"));
-            self.settle(ready & !(1 << link.0));
-        }
     }
 
     fn notice(&self, notice: Notice) {

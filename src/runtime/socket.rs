@@ -15,7 +15,7 @@ use crate::core::discard::Discards;
 use crate::core::outbound::Train;
 use crate::core::units::LinkId;
 
-/// What is on its way out of a lane.
+/// What is on its way out for a link.
 #[derive(Default)]
 pub(super) struct Cargo {
     pub(super) train: Train,
@@ -31,9 +31,9 @@ pub(super) struct Cargo {
 pub(super) struct FlowSocket {
     pub(super) flow: Flow,
     pub(super) discards: Arc<Discards>,
-    /// Lanes that wait for room in the kernel's buffer, a bit each.
+    /// Links that wait for room in the kernel's buffer, a bit each.
     blocked: AtomicU16,
-    /// Lanes that its reader is asked to send for, a bit each.
+    /// Links that its reader is asked to send for, a bit each.
     asked: AtomicU16,
     /// Wakes its reader.
     wake: Arc<Wake>,
@@ -94,8 +94,8 @@ impl FlowSocket {
 
     // For its reader.
 
-    /// Waits until one of the sockets of one reader can be read, or `also`, a blocked lane can go on, or `wake` is
-    /// woken, as when the reader is asked for something or a socket is closed. Gives the lanes that can go on, a bit
+    /// Waits until one of the sockets of one reader can be read, or `also`, a blocked link can go on, or `wake` is
+    /// woken, as when the reader is asked for something or a socket is closed. Gives the links that can go on, a bit
     /// each.
     pub(super) fn wait(sockets: &[&Self], wake: &Wake, also: Option<BorrowedFd<'_>>) -> io::Result<u16> {
         let mut fds = vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
@@ -111,7 +111,7 @@ impl FlowSocket {
             wake.acknowledge();
         }
         let unblocked = sockets.iter().zip(&fds[1..]).map(|(socket, fd)| socket.unblock(fd));
-        Ok(unblocked.fold(0, |mask, lanes| mask | lanes))
+        Ok(unblocked.fold(0, |mask, links| mask | links))
     }
 
     fn poll_fd(&self) -> PollFd<'_> {
@@ -120,7 +120,7 @@ impl FlowSocket {
         PollFd::new(self.fd(), wanted)
     }
 
-    /// The lanes that can go on, as `polled` says.
+    /// The links that can go on, as `polled` says.
     fn unblock(&self, polled: &PollFd<'_>) -> u16 {
         let writable = polled.revents().is_some_and(|events| events.contains(PollFlags::POLLOUT));
         if writable { self.blocked.swap(0, Ordering::AcqRel) } else { 0 }
@@ -210,7 +210,7 @@ impl FlowSocket {
         }
     }
 
-    /// The lane waits for room in the kernel's buffer.
+    /// The link waits for room in the kernel's buffer.
     pub(super) fn block(&self, link: LinkId) {
         self.blocked.fetch_or(1 << link.0, Ordering::AcqRel);
         self.wake.wake();

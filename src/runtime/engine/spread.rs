@@ -12,12 +12,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::{Engine, FlowSocket, Lane};
+use arc_swap::ArcSwapOption;
+
+use super::{Engine, FlowSocket};
 use crate::core::outbound::SocketId;
-use crate::core::units::LinkId;
+use crate::core::units::{LinkId, MAX_LINKS};
 
 /// Processors on which nothing of this is worth its cost.
 pub(super) const FEW: usize = 2;
@@ -25,6 +26,9 @@ pub(super) const FEW: usize = 2;
 /// The branches by trunk and peer.
 #[derive(Default)]
 pub(super) struct Branches(HashMap<(SocketId, SocketAddr), Arc<FlowSocket>>);
+
+/// What each link arrives by, if its reader may be asked to send for it.
+pub(super) type Helpers = [ArcSwapOption<FlowSocket>; MAX_LINKS];
 
 impl Branches {
     /// The branches of a trunk.
@@ -62,12 +66,12 @@ impl Engine {
                 place.insert(branch);
             }
         }
-        for (number, lane) in self.lanes.iter().enumerate() {
+        for (number, helper) in self.helpers.iter().enumerate() {
             let way = ways.iter().find(|(link, ..)| link.index() == number);
             let socket = way.and_then(|&(_, trunk, peer)| {
                 branches.0.get(&(trunk, peer)).cloned().or_else(|| self.socket(trunk))
             });
-            lane.socket.store(socket);
+            helper.store(socket);
         }
     }
 
@@ -88,8 +92,9 @@ impl Engine {
     /// other sockets: nothing is to keep a port in use, or to receive what nobody reads.
     pub(super) fn draw_in(&self, which: impl Fn(SocketId) -> bool) {
         self.branches().retain(|(trunk, _), branch| !which(*trunk) && !branch.is_closing());
-        let closed = |lane: &&Lane| lane.socket.load().as_ref().is_some_and(|socket| socket.is_closing());
-        self.lanes.iter().filter(closed).for_each(|lane| lane.socket.store(None));
+        let closed = |helper: &Arc<FlowSocket>| helper.is_closing();
+        let stale = self.helpers.iter().filter(|helper| helper.load().as_ref().is_some_and(closed));
+        stale.for_each(|helper| helper.store(None));
     }
 
     pub(super) fn branches(&self) -> MutexGuard<'_, Branches> {
@@ -99,11 +104,10 @@ impl Engine {
     /// Lets others send for the links of `ready`, or sends where one is asked in vain.
     pub(super) fn entrust(&self, ready: u16) {
         for link in LinkId::among(ready) {
-            let lane = &self.lanes[link.index()];
-            let late = lane.again.swap(true, Ordering::AcqRel);
-            match &*lane.socket.load() {
+            let late = !self.lanes.leave_word(link);
+            match &*self.helpers[link.index()].load() {
                 Some(socket) if !late => socket.ask(link),
-                _ => self.send(link),
+                _ => self.send(1 << link.0),
             }
         }
         self.tend();
@@ -111,7 +115,7 @@ impl Engine {
 
     /// Sends for the links for which the reader of `socket` is asked to, if nobody did so meanwhile.
     pub(super) fn help(&self, socket: &FlowSocket) {
-        let waits = |link: &LinkId| self.lanes[link.index()].again.load(Ordering::Acquire);
+        let waits = |link: &LinkId| self.lanes.has_word(*link);
         let left = LinkId::among(socket.take_asked()).filter(waits).fold(0, |mask, link| mask | 1 << link.0);
         if left != 0 {
             self.settle(left);
