@@ -1,9 +1,9 @@
 //! The data path: threads that carry packets between the interface, the portal and the sockets.
 //!
 //! A thread that has an event (packets of the interface, datagrams of a socket, a timer) runs it to
-//! completion: it hands it to the portal, then sends for every link that became ready. Threads: one reads the
-//! interface (see `intake`), one or several the sockets (see `readers`), one waits for the timer. There are no hand-offs
-//! of packets between them but where there are more than two processors, see `spread`.
+//! completion: it hands it to the portal, then sends for every link that became ready (see `lanes`). Threads: one reads
+//! the interface (see `intake`), one or several the sockets (see `readers`), one waits for the timer. There are no
+//! hand-offs of packets between them but where there are more than two processors, see `spread`.
 
 mod intake;
 mod lanes;

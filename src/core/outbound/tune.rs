@@ -59,8 +59,8 @@ impl Outbound {
         // By what the paths are, not by how busy: a processor at its end makes round trips long, too.
         let longest = self.measured_rtts().map(Rtt::min).max().unwrap_or_default();
         let rates = self.each().filter_map(|(_, link)| link.sender.rate());
-        let (held, twice) = rates.fold((0, 0), |(held, twice), rate| {
-            (held + rate.bytes_in(QUEUE_TIME), twice + rate.bytes_in(longest * 2))
+        let (held, two_trips) = rates.fold((0, 0), |(held, two_trips), rate| {
+            (held + rate.bytes_in(QUEUE_TIME), two_trips + rate.bytes_in(longest * 2))
         });
         let prompt = self.each().filter(|(id, _)| self.carries_backlog(*id)).map(|(_, link)| &link.sender);
         let searches = |sender: &Sender| sender.controller().is_searching();
@@ -69,10 +69,10 @@ impl Outbound {
             (searching || searches(sender), slowest.max(rtt))
         });
         let least = if searching { QUEUE_SEARCHING } else { QUEUE_MIN };
-        let most = twice.clamp(QUEUE_USUAL, QUEUE_MAX);
-        let buffers = (most + twice).clamp(POOL_USUAL, POOL_MAX) as usize;
+        let most = two_trips.clamp(QUEUE_USUAL, QUEUE_MAX);
+        let buffers = (most + two_trips).clamp(POOL_USUAL, POOL_MAX) as usize;
         let long = self.queue.long_backlogged().max(1) as f64;
-        let shared = ((most as f64 / long.sqrt()) as u64).max(QUEUE_SHARED).max(twice / 2);
+        let shared = ((most as f64 / long.sqrt()) as u64).max(QUEUE_SHARED).max(two_trips / 2);
         self.queue.set_limits(held.min(shared).clamp(least, most), buffers);
         self.queue.set_turn(self.active_rate().bytes_in(TURN_TIME));
         // A sender's acknowledgements stand still while a hole waits for its repair.

@@ -1,8 +1,8 @@
 //! The ways out: who sends for a link.
 //!
-//! On more than two processors each link has a lane of its own, so that several threads send at once. On one or two there
-//! is one lane for all links. Busy processors interrupt a thread for milliseconds, also between drawing a train and
-//! sending it; trains that others drew later would overtake it on other links, and the other portal had to hold them.
+//! On more than two processors each link has a lane of its own, so that several threads send at once. On one or two
+//! there is one lane for all links. Busy processors interrupt a thread for milliseconds, also between drawing a train
+//! and sending it; trains that others drew later would overtake it on other links, and the other portal had to hold them.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,8 +15,8 @@ use crate::core::units::{LinkId, MAX_LINKS};
 use crate::runtime::clock::now;
 use crate::runtime::socket::{Cargo, Flow};
 
-/// Trains that a link sends in a row while others of its lane wait: about what may be in flight at gigabits beyond a
-/// path's own delay.
+/// Trains that a link sends in a row before others of its lane have their turn: about what may be in flight at gigabits
+/// beyond a path's own delay.
 const TRAINS_IN_A_ROW: usize = 16;
 /// Send errors in a row after which a link is not trusted any more.
 const ERRORS_TO_SUSPECT: u32 = 2;
@@ -85,8 +85,8 @@ impl Engine {
         }
     }
 
-    /// Sends until the link has nothing more, or the socket takes nothing more. False if it is another link's turn before
-    /// that.
+    /// Sends until the link has nothing more, or the socket takes nothing more. False if it is another link's turn
+    /// before that.
     fn drain(&self, link: LinkId, cargo: &mut Cargo) -> bool {
         let sockets = self.sockets.load();
         for _ in 0..TRAINS_IN_A_ROW {
