@@ -1,12 +1,18 @@
 //! Inner packets in buffers of a bounded pool.
 
 use std::borrow::Cow;
+use std::ops::{Deref, DerefMut};
 
 use super::units::Instant;
 
-/// One inner packet in a buffer that goes back to its [`Pool`].
+/// One inner packet in a buffer that goes back to its [`Pool`]. It is moved a dozen times on its way, so it is no more
+/// than a pointer itself.
 #[derive(Debug)]
-pub struct Packet {
+pub struct Packet(Box<Content>);
+
+/// What is known of a packet.
+#[derive(Debug)]
+pub struct Content {
     bytes: Box<[u8]>,
     len: usize,
     /// When it was queued.
@@ -23,7 +29,21 @@ pub struct Packet {
     pub(super) unsummed: bool,
 }
 
-impl Packet {
+impl Deref for Packet {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.0
+    }
+}
+
+impl DerefMut for Packet {
+    fn deref_mut(&mut self) -> &mut Content {
+        &mut self.0
+    }
+}
+
+impl Content {
     /// The packet.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
@@ -172,7 +192,7 @@ impl Pool {
             self.made -= other.bytes.len();
         }
         self.made += size;
-        Some(Packet {
+        Some(Packet(Box::new(Content {
             bytes: vec![0; size].into_boxed_slice(),
             len: 0,
             queued: Instant::ZERO,
@@ -181,7 +201,7 @@ impl Pool {
             realtime: false,
             repaired: false,
             unsummed: false,
-        })
+        })))
     }
 
     /// The packet in the smallest buffer that holds it and can be had.
