@@ -25,7 +25,7 @@ pub struct Content {
     pub(super) realtime: bool,
     /// To be sent again when it was lost.
     pub(super) repaired: bool,
-    /// See [`Packet::set_unsummed`].
+    /// See [`Content::set_unsummed`].
     pub(super) unsummed: bool,
 }
 
@@ -59,7 +59,7 @@ impl Content {
         self.len == 0
     }
 
-    /// The whole buffer, to be filled; then say how far with [`Packet::set_len`].
+    /// The whole buffer, to be filled; then say how far with [`Content::set_len`].
     pub fn buffer(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
