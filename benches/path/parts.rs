@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use netcombiner::core::headers::{Compressor, Decompressor, Encoding};
+use netcombiner::core::headers::{Compressor, Decompressor, Encoding, Head};
 use netcombiner::core::inbound::{Delivery, Inbound};
 use netcombiner::core::session::protection::{Protector, Sealed, Suite};
 use netcombiner::core::units::{Instant, LinkId};
@@ -129,10 +129,11 @@ fn restore() -> impl FnMut(&mut Meter) {
         .collect();
     let first = SuperPacket::tcp(1).packets();
     bodies.iter().for_each(|(context, _): &(ContextId, _)| decompressor.define(*context, 1, &first[0]));
+    let mut heads = vec![Head::default(); bodies.len()];
     move |meter| {
         meter.time(|| {
-            for (context, body) in &bodies {
-                black_box(decompressor.restore(*context, 1_000, body).expect("of the context"));
+            for ((context, body), head) in bodies.iter().zip(&mut heads) {
+                black_box(decompressor.restore(*context, 1_000, body, head).expect("of the context"));
             }
         });
         meter.count(bodies.len());
@@ -158,11 +159,12 @@ fn inbound(at: impl Fn(u32) -> u32) -> impl FnMut(&mut Meter) {
         let mut verified = Vec::new();
         let parsed = datagrams.iter_mut().filter_map(|datagram| Sealed::parse(datagram).ok());
         protector.open_all(parsed, |opened| verified.extend(opened));
+        let mut heads = vec![Head::default(); verified.len()];
         let mut deliveries = Vec::with_capacity(verified.len());
         meter.time(|| {
-            for verified in &verified {
+            for (verified, head) in verified.iter().zip(&mut heads) {
                 let fresh = inbound.accept(now, 0, verified).expect("new");
-                inbound.order(now, &fresh, &mut deliveries).expect("in full");
+                inbound.order(now, &fresh, head, &mut deliveries).expect("in full");
             }
             inbound.release(now, &mut deliveries);
         });

@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use netcombiner::core::headers::{Compressor, Decompressor, Encoding};
+use netcombiner::core::headers::{Compressor, Decompressor, Encoding, Head};
 use netcombiner::core::units::Instant;
 use netcombiner::core::wire::ContextId;
 
 fuzz_target!(|packets: Vec<(u8, Vec<u8>)>| {
     let (mut compressor, mut decompressor) = (Compressor::new(true), Decompressor::default());
-    let mut now = Instant::ZERO;
+    let (mut now, mut head) = (Instant::ZERO, Head::default());
     for (number, (act, packet)) in packets.iter().enumerate() {
         let (number, bucket) = (number as u64, 1 + u16::from(act % 2));
         now = now + Duration::from_millis(u64::from(act / 4) * 20);
@@ -29,12 +29,12 @@ fuzz_target!(|packets: Vec<(u8, Vec<u8>)>| {
                 }
             }
             Encoding::Compressed { context, .. } => {
-                let arrived = decompressor.restore(context, number, &body).expect("it is confirmed");
-                assert_eq!(*arrived.inner().whole(), *packet);
+                let arrived = decompressor.restore(context, number, &body, &mut head).expect("it is confirmed");
+                assert_eq!(*arrived.whole(), *packet);
             }
         }
-        if let Ok(arrived) = decompressor.restore(ContextId { bucket, slot: act & 3 }, number, packet) {
-            arrived.inner().whole();
+        if let Ok(arrived) = decompressor.restore(ContextId { bucket, slot: act & 3 }, number, packet, &mut head) {
+            arrived.whole();
         }
     }
 });

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 
 use super::units::Instant;
+use super::wire::Order;
 
 /// One inner packet in a buffer that goes back to its [`Pool`]. It is moved a dozen times on its way, so it is no more
 /// than a pointer itself.
@@ -27,6 +28,21 @@ pub struct Content {
     pub(super) repaired: bool,
     /// See [`Content::set_unsummed`].
     pub(super) unsummed: bool,
+    /// When it has left and is kept to leave again.
+    pub(super) departure: Departure,
+}
+
+/// How a packet left that may have to leave again: it was lost, or its link failed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Departure {
+    /// Its place in its conversation.
+    pub order: Order,
+    /// Its number in the space of all links, low half.
+    pub data_sequence: u32,
+    /// When it left for the first time.
+    pub first_sent: Instant,
+    /// How often it was sent again, see `MAX_REPAIRS`.
+    pub repairs: u8,
 }
 
 impl Deref for Packet {
@@ -121,6 +137,13 @@ impl<'a> Inner<'a> {
         self.head.len() + self.rest.len()
     }
 
+    /// Writes the packet to the first [`Inner::len`] bytes of `out`.
+    pub fn write(&self, out: &mut [u8]) {
+        let (head, rest) = out.split_at_mut(self.head.len());
+        head.copy_from_slice(self.head);
+        rest[..self.rest.len()].copy_from_slice(self.rest);
+    }
+
     /// The packet in one piece.
     pub fn whole(&self) -> Cow<'a, [u8]> {
         if self.rest.is_empty() { self.head.into() } else { [self.head, self.rest].concat().into() }
@@ -201,6 +224,7 @@ impl Pool {
             realtime: false,
             repaired: false,
             unsummed: false,
+            departure: Departure::default(),
         })))
     }
 

@@ -1,7 +1,8 @@
 //! The receiving side: the contexts that the peer defined.
 
-use super::{Arrived, Context};
+use super::{Context, Head};
 use crate::core::discard::Discard;
+use crate::core::packet::Inner;
 use crate::core::wire::{BUCKETS, CONTEXT_SLOTS, ContextId};
 
 /// As many contexts as there are numbers, so that none is lost but by a new definition. Buckets get theirs when
@@ -34,18 +35,19 @@ impl Decompressor {
         }
     }
 
-    /// The packet that `body` stands for, which left under the number `data_sequence`.
+    /// The packet that `body` stands for, which left under the number `data_sequence`. Its headers are put into `head`.
     pub fn restore<'a>(
         &self,
         id: ContextId,
         data_sequence: u64,
         body: &'a [u8],
-    ) -> Result<Arrived<'a>, Discard> {
+        head: &'a mut Head,
+    ) -> Result<Inner<'a>, Discard> {
         let slots = self.buckets[usize::from(id.bucket)].as_deref();
         let slot = slots.and_then(|slots| slots[usize::from(id.slot)].as_ref());
         let (_, context) =
             slot.filter(|(defined, _)| *defined < data_sequence).ok_or(Discard::UnknownContext)?;
-        let (head, rest) = context.apply(body, 0).ok_or(Discard::Malformed)?;
-        Ok(Arrived { head, rest, unsummed: false })
+        let rest = context.apply(body, 0, head).ok_or(Discard::Malformed)?;
+        Ok(Inner { head, rest, unsummed: false })
     }
 }

@@ -23,8 +23,6 @@ mod decompressor;
 
 use std::ops::Deref;
 
-use super::packet::Inner;
-
 pub use compressor::{Compressor, Definition, Encoding};
 pub use decompressor::Decompressor;
 
@@ -61,16 +59,23 @@ const URG: u8 = 1 << 5;
 /// How hosts lay out the timestamps option when it stands alone (RFC 7323, appendix A): NOP, NOP, kind, length.
 const STAMPS_ALONE: [u8; 4] = [1, 1, 8, 10];
 
+/// Room for the headers of one packet.
+pub type Head = Short<MAX_HEAD>;
+
 /// Bytes with a length of their own.
 #[derive(Clone, Copy, Debug)]
-struct Short<const N: usize> {
+pub struct Short<const N: usize> {
     bytes: [u8; N],
     len: u8,
 }
 
-impl<const N: usize> Short<N> {
-    const EMPTY: Self = Self { bytes: [0; N], len: 0 };
+impl<const N: usize> Default for Short<N> {
+    fn default() -> Self {
+        Self { bytes: [0; N], len: 0 }
+    }
+}
 
+impl<const N: usize> Short<N> {
     /// Adds a field, for which there must be room.
     fn push<const F: usize>(&mut self, field: [u8; F]) {
         write(&mut self.bytes, self.len.into(), field);
@@ -83,42 +88,6 @@ impl<const N: usize> Deref for Short<N> {
 
     fn deref(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
-    }
-}
-
-/// An inner packet as it arrived: its headers, if they had to be restored, and the rest where it was received.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrived<'a> {
-    head: Short<MAX_HEAD>,
-    rest: &'a [u8],
-    /// Its TCP or UDP checksum is the sum of the pseudo header only.
-    pub unsummed: bool,
-}
-
-impl<'a> From<&'a [u8]> for Arrived<'a> {
-    fn from(packet: &'a [u8]) -> Self {
-        Self { head: Short::EMPTY, rest: packet, unsummed: false }
-    }
-}
-
-impl Arrived<'_> {
-    /// Length of the packet.
-    #[allow(clippy::len_without_is_empty, reason = "a packet is never empty")]
-    pub fn len(&self) -> usize {
-        self.head.len() + self.rest.len()
-    }
-
-    /// Writes the packet to the first [`Arrived::len`] bytes of `out`.
-    pub fn write(&self, out: &mut [u8]) {
-        let (head, rest) = out.split_at_mut(self.head.len());
-        head.copy_from_slice(&self.head);
-        rest[..self.rest.len()].copy_from_slice(self.rest);
-    }
-
-    /// The packet as it is handed over.
-    pub fn inner(&self) -> Inner<'_> {
-        let (head, rest) = if self.head.is_empty() { (self.rest, &[][..]) } else { (&*self.head, self.rest) };
-        Inner { head, rest, unsummed: self.unsummed }
     }
 }
 
@@ -211,7 +180,7 @@ impl Shape {
 #[derive(Clone, Copy, Debug)]
 struct Context {
     shape: Shape,
-    head: Short<MAX_HEAD>,
+    head: Head,
 }
 
 impl Context {
@@ -234,7 +203,7 @@ impl Context {
         let shape = self.shape;
         let (head, payload) = packet.split_at_checked(shape.len())?;
         let (ip, mut sent, mut inside) = (ip_len(shape.v6), *varied, ecn(shape, head) << fields::ECN_SHIFT);
-        let mut delta = Short::EMPTY;
+        let mut delta = Short::default();
         delta.push([0]);
         if let Some(at) = shape.checksum() {
             delta.push(read::<2>(head, at));
@@ -261,7 +230,8 @@ impl Context {
             }
         }
         delta.bytes[0] = sent | inside;
-        let (restored, _) = self.apply(&delta, payload.len())?;
+        let mut restored = Head::default();
+        self.apply(&delta, payload.len(), &mut restored)?;
         if *restored != *head {
             return None;
         }
@@ -287,11 +257,12 @@ impl Context {
         }
     }
 
-    /// The headers that a delta stands for, and what of `bytes` lies behind it. `beyond` bytes of payload
-    /// follow that are not in `bytes`. `None` if this is no delta of the context.
-    fn apply<'a>(&self, bytes: &'a [u8], beyond: usize) -> Option<(Short<MAX_HEAD>, &'a [u8])> {
-        let (shape, mut restored) = (self.shape, self.head);
-        let (ip, head) = (ip_len(shape.v6), &mut restored.bytes);
+    /// Sets `restored` to the headers that a delta stands for, and gives what of `bytes` lies behind it. `beyond` bytes
+    /// of payload follow that are not in `bytes`. `None` if this is no delta of the context.
+    fn apply<'a>(&self, bytes: &'a [u8], beyond: usize, restored: &mut Head) -> Option<&'a [u8]> {
+        *restored = self.head;
+        let (shape, head) = (self.shape, &mut restored.bytes);
+        let ip = ip_len(shape.v6);
         let (&first, mut rest) = bytes.split_first()?;
         let sent = first & !(0b11 << fields::ECN_SHIFT);
         if sent & !shape.fields() != 0 {
@@ -335,7 +306,7 @@ impl Context {
         if shape.transport == Transport::Udp {
             write(head, ip + 4, (total - ip as u16).to_be_bytes());
         }
-        Some((restored, rest))
+        Some(rest)
     }
 }
 

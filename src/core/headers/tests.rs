@@ -8,6 +8,7 @@ use proptest::sample::Index;
 
 use super::*;
 use crate::core::discard::Discard;
+use crate::core::packet::Inner;
 use crate::core::units::Instant;
 use crate::core::wire::ContextId;
 
@@ -167,10 +168,10 @@ fn packets() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn whole(arrived: Arrived<'_>) -> Vec<u8> {
+fn whole(arrived: Inner<'_>) -> Vec<u8> {
     let mut written = vec![0; arrived.len()];
     arrived.write(&mut written);
-    assert_eq!(*arrived.inner().whole(), written);
+    assert_eq!(*arrived.whole(), written);
     written
 }
 
@@ -210,7 +211,7 @@ impl Pair {
                 Ok(body.to_vec())
             }
             Encoding::Compressed { context, .. } => {
-                self.decompressor.restore(*context, sequence, body).map(whole)
+                self.decompressor.restore(*context, sequence, body, &mut Head::default()).map(whole)
             }
         }
     }
@@ -240,8 +241,9 @@ proptest! {
             if let Some(delta) = context.compress(&other, &mut varied) {
                 let mut body = delta.to_vec();
                 body.extend(&other[context.shape.len()..]);
-                let (head, rest) = context.apply(&body, 0).expect("its own delta");
-                prop_assert_eq!(whole(Arrived { head, rest, unsummed: false }), other);
+                let mut head = Head::default();
+                let rest = context.apply(&body, 0, &mut head).expect("its own delta");
+                prop_assert_eq!(whole(Inner { head: &head, rest, unsummed: false }), other);
             }
         }
     }
@@ -309,7 +311,8 @@ proptest! {
             decompressor.define(ContextId { bucket: 1, slot }, 0, packet);
         }
         for (slot, body) in &bodies {
-            if let Ok(arrived) = decompressor.restore(ContextId { bucket: 1, slot: *slot }, 1, body) {
+            let (id, mut head) = (ContextId { bucket: 1, slot: *slot }, Head::default());
+            if let Ok(arrived) = decompressor.restore(id, 1, body, &mut head) {
                 whole(arrived);
             }
         }

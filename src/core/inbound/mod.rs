@@ -12,10 +12,10 @@ mod resequencer;
 use std::time::Duration;
 
 use super::discard::Discard;
-use super::headers::{Arrived, Decompressor};
+use super::headers::{Decompressor, Head};
 use super::load_wire::AllArrivals;
 use super::one_way::{Apparent, OneWayDelay};
-use super::packet::Packet;
+use super::packet::{Inner, Packet};
 use super::replay::{Refused, ReplayWindow};
 use super::session::protection::Verified;
 use super::units::{Instant, LinkId, MAX_LINKS, expand32};
@@ -140,18 +140,20 @@ impl Inbound {
         Ok(Fresh { header, body: verified.body(), data_sequence, link: peer_link.link, queued })
     }
 
-    /// Gives a fresh packet its turn, and adds to `out` what can be delivered now.
+    /// Gives a fresh packet its turn, and adds to `out` what can be delivered now. If its headers must be restored, that
+    /// is done in `head`.
     pub fn order<'a>(
         &mut self,
         now: Instant,
         fresh: &Fresh<'a>,
+        head: &'a mut Head,
         out: &mut Vec<Delivery<'a>>,
     ) -> Result<(), Discard> {
         let Fresh { header, body, data_sequence, .. } = *fresh;
         let mut packet = if header.flags & flags::COMPRESSED != 0 {
-            self.decompressor.restore(header.context(), data_sequence, body)?
+            self.decompressor.restore(header.context(), data_sequence, body, head)?
         } else {
-            Arrived::from(body)
+            Inner::from(body)
         };
         if packet.len() > self.buffer_size {
             return Err(Discard::Oversized);

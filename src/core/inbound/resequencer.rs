@@ -8,8 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::core::headers::Arrived;
-use crate::core::packet::{Packet, Pool};
+use crate::core::packet::{Inner, Packet, Pool};
 use crate::core::places::Places;
 use crate::core::recent::{Durations, Percentiles};
 use crate::core::units::{Instant, MAX_LINKS};
@@ -33,7 +32,7 @@ const CLOCK: u32 = 1 << 24;
 /// A packet for the interface.
 pub enum Delivery<'a> {
     /// As it came in.
-    Arrived(Arrived<'a>),
+    Arrived(Inner<'a>),
     /// After it waited; give the buffer back.
     Held(Packet),
 }
@@ -158,7 +157,7 @@ impl Resequencer {
         now: Instant,
         header: &Header,
         data_sequence: u64,
-        arrived: Arrived<'a>,
+        arrived: Inner<'a>,
         out: &mut Vec<Delivery<'a>>,
     ) {
         let id = header.order.bucket;
@@ -359,7 +358,7 @@ mod tests {
             let body = [header.order.position as u8];
             let mut out = Vec::new();
             self.0.on_progress(at(now), &header, header.data_sequence.into());
-            self.0.insert(at(now), &header, header.data_sequence.into(), Arrived::from(&body[..]), &mut out);
+            self.0.insert(at(now), &header, header.data_sequence.into(), Inner::from(&body[..]), &mut out);
             self.0.release(at(now), &mut out);
             self.take(out)
         }
@@ -374,7 +373,7 @@ mod tests {
             let mut positions = Vec::new();
             for delivery in out {
                 match delivery {
-                    Delivery::Arrived(arrived) => positions.push(arrived.inner().head[0]),
+                    Delivery::Arrived(arrived) => positions.push(arrived.head[0]),
                     Delivery::Held(packet) => {
                         positions.push(packet.bytes()[0]);
                         self.0.give_back(packet);

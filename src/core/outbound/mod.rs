@@ -41,7 +41,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::headers::Compressor;
-use super::packet::{Packet, Pool};
+use super::packet::{Departure, Packet, Pool};
 use super::recent::Volume;
 use super::units::{Instant, LinkId, MAX_LINKS};
 use super::wire::HEADER_LEN;
@@ -53,7 +53,6 @@ use link::{Change, Link};
 use load::Load;
 use queue::Queue;
 use redundancy::Allowance;
-use sender::Kept;
 use tune::{POOL_USUAL, QUEUE_SEARCHING};
 use twins::Twins;
 
@@ -102,11 +101,11 @@ pub struct Outbound {
     classifier: Classifier,
     compressor: Compressor,
     /// Ordered packets that were lost, to be sent once more before anything else.
-    repairs: VecDeque<Kept>,
+    repairs: VecDeque<Packet>,
     /// What failed links had in flight, to be sent before the backlog and as orderly.
-    handed_over: VecDeque<Kept>,
+    handed_over: VecDeque<Packet>,
     /// Second copies of repairs, each with the link that it is for.
-    copies: VecDeque<(LinkId, Kept)>,
+    copies: VecDeque<(LinkId, Packet)>,
     twins: Twins,
     repair_budget: Budget,
     copy_budget: Budget,
@@ -372,8 +371,8 @@ impl Outbound {
         }
         // Their numbers mean nothing to the new peer.
         let repairs = self.repairs.drain(..).chain(self.handed_over.drain(..));
-        repairs.for_each(|kept| self.queue.give_back(kept.packet));
-        self.copies.drain(..).for_each(|(_, kept)| self.queue.give_back(kept.packet));
+        repairs.for_each(|packet| self.queue.give_back(packet));
+        self.copies.drain(..).for_each(|(_, packet)| self.queue.give_back(packet));
         self.twins.expire(None).for_each(|packet| self.queue.give_back(packet));
         self.abandon_load(now);
         self.events.push(Event::Joined);
@@ -592,8 +591,8 @@ impl Outbound {
         self.queue.remove_longer_than(longest, &mut self.stranded);
         for _ in 0..self.repairs.len() {
             match self.repairs.pop_front() {
-                Some(kept) if kept.packet.len() > longest => self.stranded.push(kept.packet),
-                kept => self.repairs.extend(kept),
+                Some(packet) if packet.len() > longest => self.stranded.push(packet),
+                packet => self.repairs.extend(packet),
             }
         }
         self.too_big += (self.stranded.len() - first) as u64;
@@ -620,20 +619,20 @@ impl Outbound {
         for packet in link.sender.done.drain(..) {
             self.queue.give_back(packet);
         }
-        for kept in link.sender.lost.drain(..) {
-            let len = kept.packet.len();
-            let young = now.since(kept.first_sent) < slowest * 3 / 2 + REPAIR_AGE;
+        for packet in link.sender.lost.drain(..) {
+            let Departure { first_sent, repairs, .. } = packet.departure;
+            let young = now.since(first_sent) < slowest * 3 / 2 + REPAIR_AGE;
             // A link that failed hands over everything, however often it was sent.
-            let wanted = kept.repairs < MAX_REPAIRS && young;
-            if !(failed || wanted && self.repair_budget.spend(len)) {
-                self.queue.give_back(kept.packet);
+            let wanted = repairs < MAX_REPAIRS && young;
+            if !(failed || wanted && self.repair_budget.spend(packet.len())) {
+                self.queue.give_back(packet);
                 continue;
             }
             link.account.repairs_caused += 1;
             if failed {
-                self.handed_over.push_back(kept);
+                self.handed_over.push_back(packet);
             } else {
-                self.repairs.push_back(kept);
+                self.repairs.push_back(packet);
             }
         }
     }

@@ -122,11 +122,11 @@ impl Queue {
         spare.extend(std::iter::from_fn(|| self.pool.take()).take(wanted));
     }
 
-    /// A second packet of the same bytes; `None` when all buffers are out.
+    /// A second packet of the same bytes, which left like the first; `None` when all buffers are out.
     pub fn copy(&mut self, packet: &Packet) -> Option<Packet> {
         let mut copy = self.pool.take_for(packet.len())?;
         copy.fill(packet.bytes());
-        copy.unsummed = packet.unsummed;
+        (copy.unsummed, copy.departure) = (packet.unsummed, packet.departure);
         Some(copy)
     }
 

@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use super::schedule::half_rtt;
-use super::sender::Kept;
 use super::{MAX_REPAIRS, Outbound, Policy};
-use crate::core::packet::Packet;
+use crate::core::packet::{Departure, Packet};
 use crate::core::units::{Instant, LinkId, Rate};
 use crate::core::wire::Order;
 
@@ -52,7 +51,7 @@ impl Outbound {
         now: Instant,
         id: LinkId,
         packet: &Packet,
-    ) -> Option<(LinkId, Kept)> {
+    ) -> Option<(LinkId, Packet)> {
         if !self.policy.redundancy || !packet.realtime {
             return None;
         }
@@ -62,10 +61,12 @@ impl Outbound {
         if !self.allowance.take(now, packet.len() as u64, rate) {
             return None;
         }
-        let (packet, order) = (self.queue.copy(packet)?, Order::default());
+        let mut copy = self.queue.copy(packet)?;
         let data_sequence = self.data_sequence as u32;
         // Its original is repaired, not the copy.
-        Some((second, Kept { packet, order, data_sequence, first_sent: now, repairs: MAX_REPAIRS }))
+        copy.departure =
+            Departure { order: Order::default(), data_sequence, first_sent: now, repairs: MAX_REPAIRS };
+        Some((second, copy))
     }
 }
 

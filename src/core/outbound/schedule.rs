@@ -15,11 +15,10 @@ use std::time::Duration;
 
 use super::Outbound;
 use super::link::{Account, LAST_RESORT, Link, State};
-use super::sender::Kept;
 use super::stamp::Stamp;
 use super::train::{Sealing, Train, Trip};
 use crate::core::headers::Encoding;
-use crate::core::packet::Packet;
+use crate::core::packet::{Departure, Packet};
 use crate::core::units::{Instant, LinkId, Rate};
 use crate::core::wire::{HEADER_LEN, Kind, Order, PATH_REPLY_LEN, POSITION_BITS, PROBE_LEN, flags};
 
@@ -222,7 +221,7 @@ impl Outbound {
             && let Some(at) = self.copies.iter().position(|(target, _)| *target == id)
         {
             let room = self.room(trip, train, |link| link.sender.urgent_credit());
-            let len = self.copies[at].1.packet.len() as u64;
+            let len = self.copies[at].1.len() as u64;
             let Some((_, copy)) = room.filter(|room| len <= *room).and_then(|_| self.copies.remove(at))
             else {
                 return;
@@ -243,9 +242,9 @@ impl Outbound {
     fn put_urgent(&mut self, trip: Trip, train: &mut Train, room: u64) -> bool {
         let Trip { now, link: id, .. } = trip;
         let longest = self.carries(id);
-        let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
-        if let Some(kept) = self.repairs.pop_front_if(fits) {
-            self.send_again(trip, train, kept);
+        let fits = |packet: &mut Packet| packet.len() as u64 <= room.min(longest);
+        if let Some(packet) = self.repairs.pop_front_if(fits) {
+            self.send_again(trip, train, packet);
         } else if let Some(packet) = self.queue.pop_sparse(now, room, longest) {
             let second = self.second_copy(now, id, &packet);
             self.copies.extend(second);
@@ -269,9 +268,9 @@ impl Outbound {
                 return false;
             }
             let longest = this.carries(id);
-            let fits = |kept: &mut Kept| kept.packet.len() as u64 <= room.min(longest);
-            if let Some(kept) = this.handed_over.pop_front_if(fits) {
-                this.put_again(trip, train, kept, |account| account.repairs_sent += 1);
+            let fits = |packet: &mut Packet| packet.len() as u64 <= room.min(longest);
+            if let Some(packet) = this.handed_over.pop_front_if(fits) {
+                this.put_again(trip, train, packet, |account| account.repairs_sent += 1);
                 return true;
             }
             let packet = this.queue.pop_backlogged(now, room, longest);
@@ -302,16 +301,16 @@ impl Outbound {
             return;
         }
         while let Some(room) = self.room(trip, train, |link| link.sender.credit(now))
-            && let Some(kept) = self.twins.take(id, room.min(self.carries(id)))
+            && let Some(packet) = self.twins.take(id, room.min(self.carries(id)))
         {
-            let in_flight = self.in_flight_mask(trip, kept.order.bucket);
+            let in_flight = self.in_flight_mask(trip, packet.departure.order.bucket);
             let Some(link) = self.links[id.index()].as_deref_mut() else { return };
-            let bytes = HEADER_LEN + kept.packet.len() + trip.sealing.footer_len;
+            let bytes = HEADER_LEN + packet.len() + trip.sealing.footer_len;
             let mut stamp = Stamp::new(trip, in_flight, &mut self.data_sequence);
-            stamp.data_again(train, link, &kept);
+            stamp.data_again(train, link, &packet);
             link.sender.on_sent(now, bytes, None);
             link.account.copies_sent += 1;
-            self.queue.give_back(kept.packet);
+            self.queue.give_back(packet);
         }
     }
 
@@ -323,7 +322,7 @@ impl Outbound {
     }
 
     /// Sends a packet for the first time.
-    pub(super) fn send(&mut self, trip: Trip, train: &mut Train, packet: Packet) {
+    pub(super) fn send(&mut self, trip: Trip, train: &mut Train, mut packet: Packet) {
         let Trip { now, link: id, .. } = trip;
         let in_flight = self.in_flight_mask(trip, packet.bucket);
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
@@ -334,15 +333,15 @@ impl Outbound {
         let mut stamp = Stamp::new(trip, in_flight, &mut self.data_sequence);
         let bytes = stamp.data(train, link, order, &packet, &encoding);
         let kept = if packet.repaired && self.queue.can_spare_buffers() {
+            packet.departure = Departure { order, data_sequence, first_sent: now, repairs: 0 };
             let (loss, useful) = (link.sender.loss(), link.sender.rtt().smoothed() / 2);
             if packet.ordered
                 && self.twins.wants(now, packet.bucket, bytes, loss)
                 && let Some(copy) = self.queue.copy(&packet)
             {
-                let kept = Kept { packet: copy, order, data_sequence, first_sent: now, repairs: 0 };
-                self.twins.add(now, id, useful, kept);
+                self.twins.add(now, id, useful, copy);
             }
-            Some(Kept { packet, order, data_sequence, first_sent: now, repairs: 0 })
+            Some(packet)
         } else {
             self.queue.give_back(packet);
             None
@@ -357,7 +356,7 @@ impl Outbound {
         self.copy_budget.earn(bytes);
     }
 
-    fn send_again(&mut self, trip: Trip, train: &mut Train, kept: Kept) {
+    fn send_again(&mut self, trip: Trip, train: &mut Train, packet: Packet) {
         let Trip { now, link: id, .. } = trip;
         // By then the first copy's loss would have been noticed, and a third sent.
         let in_time =
@@ -367,16 +366,16 @@ impl Outbound {
                 && half_rtt(link) <= in_time
                 && self.carries_backlog(*other)
                 && !link.sender.controller().is_loss_based()
-                && kept.packet.len() as u64 <= self.carries(*other)
+                && packet.len() as u64 <= self.carries(*other)
         });
         let other = other.map(|(other, _)| other);
-        let needed = kept.repairs > 0 || other.is_some() && self.is_perilous(id);
+        let needed = packet.departure.repairs > 0 || other.is_some() && self.is_perilous(id);
         if let Some(target) = other.or(needed.then_some(id))
-            && let Some(copy) = self.copy(&kept, needed)
+            && let Some(copy) = self.copy(&packet, needed)
         {
             self.copies.push_back((target, copy));
         }
-        self.put_again(trip, train, kept, |account| account.repairs_sent += 1);
+        self.put_again(trip, train, packet, |account| account.repairs_sent += 1);
         self.repaired += 1;
         self.repaired_at = Some(now);
     }
@@ -385,12 +384,12 @@ impl Outbound {
     pub(super) fn drop_stranded_copies(&mut self) {
         for _ in 0..self.copies.len() {
             match self.copies.pop_front() {
-                Some((target, kept))
-                    if self.carries_backlog(target) && kept.packet.len() as u64 <= self.carries(target) =>
+                Some((target, packet))
+                    if self.carries_backlog(target) && packet.len() as u64 <= self.carries(target) =>
                 {
-                    self.copies.push_back((target, kept));
+                    self.copies.push_back((target, packet));
                 }
-                Some((_, kept)) => self.queue.give_back(kept.packet),
+                Some((_, packet)) => self.queue.give_back(packet),
                 None => {}
             }
         }
@@ -404,21 +403,21 @@ impl Outbound {
     }
 
     /// A second copy of a repair, if the budget and the pool allow it.
-    fn copy(&mut self, kept: &Kept, needed: bool) -> Option<Kept> {
+    fn copy(&mut self, packet: &Packet, needed: bool) -> Option<Packet> {
         let budget = if needed { &mut self.repair_budget } else { &mut self.copy_budget };
-        let packet = if budget.spend(kept.packet.len()) { self.queue.copy(&kept.packet) } else { None }?;
-        Some(Kept { packet, ..*kept })
+        if budget.spend(packet.len()) { self.queue.copy(packet) } else { None }
     }
 
-    fn put_again(&mut self, trip: Trip, train: &mut Train, kept: Kept, count: fn(&mut Account)) {
+    fn put_again(&mut self, trip: Trip, train: &mut Train, mut packet: Packet, count: fn(&mut Account)) {
         let Trip { now, link: id, sealing, .. } = trip;
-        let in_flight = self.in_flight_mask(trip, kept.order.bucket);
+        let in_flight = self.in_flight_mask(trip, packet.departure.order.bucket);
         let Some(link) = self.links[id.index()].as_deref_mut() else { return };
         count(&mut link.account);
-        let bytes = HEADER_LEN + kept.packet.len() + sealing.footer_len;
+        let bytes = HEADER_LEN + packet.len() + sealing.footer_len;
         let mut stamp = Stamp::new(trip, in_flight, &mut self.data_sequence);
-        stamp.data_again(train, link, &kept);
-        link.sender.on_sent(now, bytes, Some(Kept { repairs: kept.repairs + 1, ..kept }));
+        stamp.data_again(train, link, &packet);
+        packet.departure.repairs += 1;
+        link.sender.on_sent(now, bytes, Some(packet));
     }
 
     /// Whether a repair or a packet of a sparse conversation may go ahead of the link's pacer now.
@@ -439,7 +438,7 @@ impl Outbound {
 
     /// Whether the link, in its turn, takes some of them: they would not arrive earlier over the faster ones alone.
     fn takes_crowd(&self, id: LinkId) -> bool {
-        let repairs: usize = self.repairs.iter().map(|kept| kept.packet.len()).sum();
+        let repairs: usize = self.repairs.iter().map(|packet| packet.len()).sum();
         self.carries_backlog(id) && self.queue.sparse_bytes() + repairs as u64 > self.faster_brings(id)
     }
 

@@ -14,7 +14,6 @@ use crate::core::one_way::PeerClock;
 use crate::core::packet::Packet;
 use crate::core::rtt::Rtt;
 use crate::core::units::{Instant, Rate, expand32};
-use crate::core::wire::Order;
 
 /// Most datagrams in a train: what one GSO buffer of 65,507 bytes holds of 1,472-byte datagrams.
 const MAX_TRAIN: u64 = 44;
@@ -34,37 +33,15 @@ struct Sent {
     ordered: bool,
     /// It left in a run with others.
     in_run: bool,
-    /// A packet is kept until it is acknowledged, see [`Kept`].
-    kept: Option<Kept>,
+    /// The packet, which is kept until it is acknowledged.
+    kept: Option<Packet>,
     /// The header context that this defines.
-    defines: Option<Definition>,
+    defines: Option<Box<Definition>>,
     app_limited: bool,
     /// The link's delivery state when this left, for the rate sample.
     delivered: u64,
     delivered_time: Instant,
     first_sent: Instant,
-}
-
-/// A packet that may be sent again: when it was lost, or its link failed.
-#[derive(Debug)]
-pub struct Kept {
-    /// The packet.
-    pub packet: Packet,
-    /// Its place in its conversation.
-    pub order: Order,
-    /// Its number in the space of all links, low half.
-    pub data_sequence: u32,
-    /// When it left for the first time.
-    pub first_sent: Instant,
-    /// How often it was sent again, see `MAX_REPAIRS`.
-    pub repairs: u8,
-}
-
-impl Kept {
-    /// Its conversation suffers from reordering and gaps.
-    pub fn is_ordered(&self) -> bool {
-        self.order.bucket != 0
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -169,7 +146,7 @@ pub struct Sender {
     /// Most that the user allows, with the headers around each datagram.
     pub rate_limit: Option<Rate>,
     /// Packets that were lost, and ones that are not needed any more, for the owner to take.
-    pub lost: Vec<Kept>,
+    pub lost: Vec<Packet>,
     /// See [`Sender::lost`].
     pub done: Vec<Packet>,
     /// Header contexts that the peer has, for the owner to take.
@@ -276,13 +253,13 @@ impl Sender {
     }
 
     /// Records the transmission that [`Sender::next_sequence`] numbered.
-    pub fn on_sent(&mut self, now: Instant, bytes: usize, kept: Option<Kept>) {
+    pub fn on_sent(&mut self, now: Instant, bytes: usize, kept: Option<Packet>) {
         if self.in_flight == 0 {
             self.first_sent = now;
             self.delivered_time = self.peer_clock.at(now);
             self.waiting_since = now;
         }
-        let ordered = kept.as_ref().is_some_and(Kept::is_ordered);
+        let ordered = kept.as_ref().is_some_and(|packet| packet.departure.order.bucket != 0);
         let on_wire = bytes as u64 + self.around;
         self.sent.push_back(Sent {
             time: now,
@@ -309,7 +286,7 @@ impl Sender {
     /// What was sent last defines a header context.
     pub fn on_defined(&mut self, definition: Definition) {
         if let Some(sent) = self.sent.back_mut() {
-            sent.defines = Some(definition);
+            sent.defines = Some(Box::new(definition));
         }
     }
 

@@ -1,10 +1,9 @@
 //! Writes datagrams into a train.
 
 use super::link::Link;
-use super::sender::Kept;
 use super::train::{Train, Trip};
 use crate::core::headers::Encoding;
-use crate::core::packet::Packet;
+use crate::core::packet::{Departure, Packet};
 use crate::core::wire::{HEADER_LEN, Header, Kind, Order, flags};
 
 /// What the headers of one conversation's datagrams in a train have in common.
@@ -55,10 +54,11 @@ impl<'a> Stamp<'a> {
     }
 
     /// Adds a packet that was lost, under the number it had.
-    pub(super) fn data_again(&mut self, train: &mut Train, link: &mut Link, kept: &Kept) {
-        let (flags, len) = (flags::REINJECTED | unsummed(&kept.packet), kept.packet.len());
-        let body = self.datagram(train, link, (Kind::Data, flags), kept.order, kept.data_sequence, len);
-        body.copy_from_slice(kept.packet.bytes());
+    pub(super) fn data_again(&mut self, train: &mut Train, link: &mut Link, packet: &Packet) {
+        let Departure { order, data_sequence, .. } = packet.departure;
+        let flags = flags::REINJECTED | unsummed(packet);
+        let body = self.datagram(train, link, (Kind::Data, flags), order, data_sequence, packet.len());
+        body.copy_from_slice(packet.bytes());
     }
 
     fn next(&mut self) -> u32 {

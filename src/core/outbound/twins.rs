@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::budget::Budget;
-use super::sender::Kept;
 use crate::core::packet::Packet;
 use crate::core::units::{Instant, LinkId};
 use crate::core::wire::BUCKETS;
@@ -36,7 +35,7 @@ pub struct Twins {
 struct Twin {
     origin: LinkId,
     expires: Instant,
-    kept: Kept,
+    packet: Packet,
 }
 
 impl Default for Twins {
@@ -61,8 +60,8 @@ impl Twins {
     }
 
     /// Adds the twin of a packet that leaves over `origin`; later than after `useful` it would not help.
-    pub fn add(&mut self, now: Instant, origin: LinkId, useful: Duration, kept: Kept) {
-        self.waiting.push_back(Twin { origin, expires: now + useful, kept });
+    pub fn add(&mut self, now: Instant, origin: LinkId, useful: Duration, packet: Packet) {
+        self.waiting.push_back(Twin { origin, expires: now + useful, packet });
     }
 
     /// Whether one waits that link `id` can take.
@@ -71,18 +70,18 @@ impl Twins {
     }
 
     /// The next one for link `id` of at most `room` bytes.
-    pub fn take(&mut self, id: LinkId, room: u64) -> Option<Kept> {
+    pub fn take(&mut self, id: LinkId, room: u64) -> Option<Packet> {
         let at = self.waiting.iter().position(|twin| twin.origin != id)?;
-        let len = self.waiting[at].kept.packet.len();
+        let len = self.waiting[at].packet.len();
         let twin = if len as u64 <= room { self.waiting.remove(at) } else { None }?;
         self.budget.charge(len);
-        Some(twin.kept)
+        Some(twin.packet)
     }
 
     /// Those that would come too late, and with `None` all.
     pub fn expire(&mut self, now: Option<Instant>) -> impl Iterator<Item = Packet> {
         let late = move |twin: &mut Twin| now.is_none_or(|now| now >= twin.expires);
-        std::iter::from_fn(move || self.waiting.pop_front_if(late)).map(|twin| twin.kept.packet)
+        std::iter::from_fn(move || self.waiting.pop_front_if(late)).map(|twin| twin.packet)
     }
 
     /// When the first of them comes too late.
@@ -99,16 +98,13 @@ impl Twins {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::wire::Order;
 
     fn at(ms: u64) -> Instant {
         Instant::ZERO + Duration::from_millis(10_000 + ms)
     }
 
-    fn kept(len: usize) -> Kept {
-        let packet = Packet::of(2_000, &vec![0; len]);
-        let order = Order { bucket: 1, position: 0 };
-        Kept { packet, order, data_sequence: 0, first_sent: at(0), repairs: 0 }
+    fn packet(len: usize) -> Packet {
+        Packet::of(2_000, &vec![0; len])
     }
 
     #[test]
@@ -126,11 +122,11 @@ mod tests {
     #[test]
     fn it_goes_over_another_link_and_not_too_late() {
         let mut twins = Twins::default();
-        twins.add(at(0), LinkId(0), Duration::from_millis(20), kept(1_400));
+        twins.add(at(0), LinkId(0), Duration::from_millis(20), packet(1_400));
         assert!(!twins.has_for(LinkId(0)) && twins.has_for(LinkId(1)));
         assert!(twins.take(LinkId(1), 1_000).is_none(), "no room");
         assert!(twins.take(LinkId(1), 1_400).is_some());
-        twins.add(at(0), LinkId(0), Duration::from_millis(20), kept(1_400));
+        twins.add(at(0), LinkId(0), Duration::from_millis(20), packet(1_400));
         assert_eq!((twins.next_expiry(), twins.expire(Some(at(19))).count()), (Some(at(20)), 0));
         assert_eq!((twins.expire(Some(at(20))).count(), twins.is_empty()), (1, true));
     }
@@ -142,8 +138,8 @@ mod tests {
             sent += 1_000;
             // A new conversation every 100 packets.
             if twins.wants(at(n), 1 + (n / 100) as u16, 1_000, 0.02) {
-                twins.add(at(n), LinkId(0), Duration::from_millis(20), kept(1_000));
-                copied += twins.take(LinkId(1), 1_500).map_or(0, |kept| kept.packet.len() as u64);
+                twins.add(at(n), LinkId(0), Duration::from_millis(20), packet(1_000));
+                copied += twins.take(LinkId(1), 1_500).map_or(0, |packet| packet.len() as u64);
             }
         }
         assert!(copied > BURST && copied < BURST + sent / 19, "{copied} of {sent}");

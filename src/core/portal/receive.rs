@@ -4,6 +4,7 @@ use std::sync::MutexGuard;
 
 use super::{Arrival, BATCH, Effects, Entropy, Portal, Sink};
 use crate::core::discard::Discard;
+use crate::core::headers::Head;
 use crate::core::icmp;
 use crate::core::inbound::{Delivery, Fresh, Inbound};
 use crate::core::load_wire::{LoadReport, Request};
@@ -87,18 +88,19 @@ impl Portal {
         verified: &[(Verified<'_>, u64)],
         sink: Sink<'_>,
     ) -> u16 {
+        let mut heads = vec![Head::default(); verified.len()];
         let mut news = Vec::with_capacity(verified.len());
         let mut deliveries = Vec::with_capacity(verified.len());
         let mut heard: Vec<Heard> = Vec::new();
         let mut acks: Vec<(LinkId, Ack)> = Vec::new();
         {
             let mut inbound = self.inbound();
-            for (authentic, generation) in verified {
+            for ((authentic, generation), head) in verified.iter().zip(&mut heads) {
                 let len = authentic.wire_len();
                 match inbound.accept(now, *generation, authentic) {
                     Ok(fresh) => match (fresh.header.kind, fresh.link) {
                         (Kind::Data, Some(link)) => {
-                            if let Err(reason) = inbound.order(now, &fresh, &mut deliveries) {
+                            if let Err(reason) = inbound.order(now, &fresh, head, &mut deliveries) {
                                 self.discard(arrival, reason);
                             }
                             note(&mut heard, link, &fresh, len);
@@ -154,7 +156,7 @@ impl Portal {
         };
         for delivery in deliveries {
             match delivery {
-                Delivery::Arrived(packet) => hand(packet.inner()),
+                Delivery::Arrived(packet) => hand(packet),
                 Delivery::Held(packet) => {
                     hand((&packet).into());
                     held.push(packet);

@@ -114,7 +114,7 @@ impl Sender {
             Fate::InFlight => {
                 self.in_flight -= bytes;
                 self.ordered_in_flight -= u64::from(sent.ordered);
-                self.done.extend(sent.kept.take().map(|kept| kept.packet));
+                self.done.extend(sent.kept.take());
             }
             Fate::Lost => {
                 self.totals.spurious += 1;
@@ -122,7 +122,7 @@ impl Sender {
                 self.controller.on_spurious_loss(time);
             }
         }
-        self.confirmed.extend(sent.defines);
+        self.confirmed.extend(sent.defines.take().map(|definition| *definition));
         self.suspicion.on_acked(bytes.saturating_sub(self.around));
         self.segmentation.on_acked(time, sent.in_run, was == Fate::Lost);
         newly.count += 1;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::packet::Packet;
-use crate::core::wire::{ACK_MAX_WORDS, Ack};
+use crate::core::wire::{ACK_MAX_WORDS, Ack, Order};
 
 const SIZE: usize = 1_000;
 
@@ -16,10 +16,9 @@ fn sender() -> Sender {
 
 fn send(sender: &mut Sender, now: Instant, count: usize) {
     for _ in 0..count {
-        let packet = Packet::of(SIZE, &[]);
-        let order = Order { bucket: 1, position: 0 };
-        let kept = Kept { packet, order, data_sequence: 0, first_sent: now, repairs: 0 };
-        sender.on_sent(now, SIZE, Some(kept));
+        let mut packet = Packet::of(SIZE, &[]);
+        packet.departure.order = Order { bucket: 1, position: 0 };
+        sender.on_sent(now, SIZE, Some(packet));
     }
 }
 
